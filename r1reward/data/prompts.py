@@ -5,7 +5,7 @@ prompt (arXiv 2505.02835, appendix), in our words: compare inside <think>, no ti
 """
 
 PROMPTS = {
-    "short": "Question: {question}\nResponse 1: {response_1}\nResponse 2: {response_2}\nWhich response is better?",
+    "short": "{question}\nResponse 1: {response_1}\nResponse 2: {response_2}",
     "r1_reward": (
         "You are an impartial judge. Below are a question about the attached image and two responses from multimodal "
         "models. First compare both responses with the image, step by step, between <think> and </think>. You may not "

@@ -1,0 +1,59 @@
+"""Where the configs lie, and how a composed Hydra config becomes settings. Imports no torch."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+PACKAGE = Path(__file__).resolve().parent
+# Inside the package in an installed wheel, beside it in a checkout.
+CONFIG_FOLDER = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+def arm_name(overrides: str, study: str) -> str:
+    """Name of a variant from Hydra's override_dirname ("clip=ppo,reward.format_weight=0"); the study's where nothing differs."""
+    return re.sub(r"[^\w.,=+\-]+", "_", overrides).strip("_") or study
+
+
+OmegaConf.register_new_resolver("arm_name", arm_name, replace=True)
+
+
+def compose_settings(config: DictConfig):
+    """The composed config as `TrainSettings`; the only place where OmegaConf objects turn into plain values.
+
+    Raises:
+        ValueError: For a missing, unknown or unfitting setting, naming it.
+    """
+    from r1reward.settings import TrainSettings, parse_settings
+
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"the config cannot be resolved: {error}") from error
+    return parse_settings(TrainSettings, values)
+
+
+def check_sweep(hydra_config: DictConfig):
+    """Refuse a sweep over experiments that bring a sweep of their own: Hydra would silently ignore theirs (hydra issue 2807).
+
+    Raises:
+        ValueError: With the remedy.
+    """
+    params = hydra_config.sweeper.get("params") or {}
+    given = {override.split("=", 1)[0].lstrip("+~") for override in hydra_config.overrides.task}
+    ignored = sorted(name for name in params if name not in given)
+    if hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN" and ignored:
+        experiment = hydra_config.runtime.choices.get("experiment")
+        raise ValueError(
+            f"experiment {experiment} sweeps over {', '.join(ignored)} itself, which Hydra ignores when experiments are swept "
+            f"with -m. Run them one at a time, without -m: python -m r1reward.train +experiment={experiment}"
+        )
+
+
+def command_line() -> str:
+    """The command line as it can be typed again."""
+    module = "r1reward." + Path(sys.argv[0]).stem
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])

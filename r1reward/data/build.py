@@ -1,0 +1,56 @@
+"""From `DataSettings` to rows: the training rows and the evaluation splits."""
+
+from dataclasses import dataclass
+
+from r1reward.data.rows import PreferenceRow, to_training_row
+from r1reward.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training rows, and evaluation rows by the name of their split."""
+
+    train: list[PreferenceRow]
+    evaluation: dict[str, list[PreferenceRow]]
+
+
+def build_splits(settings: DataSettings) -> Splits:
+    """Read or generate all rows; every problem is reported before anything trains.
+
+    Raises:
+        ValueError: With file, row, field and remedy.
+    """
+    if settings.reader == "shapes":
+        return _shapes(settings)
+    if settings.path is None:
+        raise ValueError("data.path is not set: give the jsonl file, for example data.path=preferences.jsonl")
+    from r1reward.data.r1_reward_jsonl import read, split
+
+    rows = read(settings.path, image_root=settings.image_root, limit=settings.limit)
+    train, held_out = split(rows, settings.held_out_fraction, settings.seed)
+    return Splits(train, {"held_out": held_out[: settings.num_eval]} if held_out else {})
+
+
+def _shapes(settings: DataSettings) -> Splits:
+    from r1reward.data.shapes.rows import preference_row
+
+    if not settings.levels or not set(settings.levels) <= {1, 2, 3}:
+        raise ValueError(f"data.levels={settings.levels}: give levels of the shapes world, of 1, 2 and 3")
+    sizes = {"train": settings.num_train, "held_out": settings.num_eval, "out_of_distribution": settings.num_eval}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"data: the split {name} needs at least 1 row, got {size}")
+    rows = {
+        split: [
+            preference_row(settings.seed, split, index, settings.prompt, tuple(settings.levels)) for index in range(size)
+        ]
+        for split, size in sizes.items()
+    }
+    return Splits(rows.pop("train"), rows)
+
+
+def training_dataset(rows: list[PreferenceRow]):
+    """The rows as a `datasets.Dataset` with the columns of `to_training_row`."""
+    from datasets import Dataset
+
+    return Dataset.from_list([to_training_row(row) for row in rows])

@@ -1,0 +1,284 @@
+"""Reader for the R1-Reward training format (yfzhang114/r1_reward, README section 2.3; dataset R1-Reward-RL).
+
+One JSON object per line:
+
+    question   the question the two responses answer
+    message    a chat as a JSON string: one user turn whose content is one text (the whole judge prompt) and the images,
+               before or after it; a text-only row has no image part and the field image: []
+    answer     the better response, as ["<answer>2</answer>"]; "<answer>2</answer>", "2", ["2"] and 2 are read too
+    image      path of the image, or a list of paths, in the order of the prompt; if absent, the paths inside `message`
+    id         optional, as are `category` and `level`
+
+Both prompt layouts in circulation are understood, "[Response 1]" alone on a line and "###### [Response 1]:". The prompt
+is cut at the responses, so that they can be shown in the other order, and put together again to the same character.
+"""
+
+import json
+import os
+import re
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from r1reward.data.images import SHOWN, image_problems
+from r1reward.data.prompts import PROMPTS
+from r1reward.data.rows import ImageSource, PreferenceRow
+
+# A heading stands alone on its line: "[Response 1]", "###### [Response 1]:", "**[Response 1]:**  ".
+_HEADING = r"^[#* \t]*\[Response {number}\][: \t*\r]*$"
+# What follows the second response in the authors' prompt; our own prompts' endings are known from PROMPTS.
+_ENDING = re.compile(r"^[#*][#* \t]*Output Format\b", re.MULTILINE)
+_ANSWER = re.compile(r"\s*(?:<answer>\s*([12])\s*</answer>|([12]))\s*")
+
+
+class _Problem(Exception):
+    """One thing wrong with one field of one row."""
+
+    def __init__(self, field: str, text: str):
+        super().__init__(f"field {field}: {text}")
+
+
+def read(
+    path: str | Path, image_root: str | Path | None = None, limit: int | None = None, check_images: bool = True
+) -> list[PreferenceRow]:
+    """Read a JSONL file in the R1-Reward format.
+
+    Ids come out unique: a row without one is named by its line number, and the second row of the same id gets "#2".
+
+    Args:
+        path: The JSONL file.
+        image_root: Folder that relative image paths start from; by default the folder of the file.
+        limit: Read only this many rows, from the top.
+        check_images: Decode every image once (about 10 ms each, in threads); else only see that the files are there.
+
+    Raises:
+        ValueError: One error for the whole file that lists the first ten problems, each with its file, row (the line,
+            from 1), field and remedy, and counts the rest. A row is listed with the first thing wrong with it.
+    """
+    path = Path(path)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1 row, got {limit}; leave it out to read all rows")
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; give the path of a JSONL file")
+    root = Path(os.path.abspath(path.parent if image_root is None else image_root))
+    rows: list[PreferenceRow] = []
+    lines: list[int] = []  # line of each row
+    problems: list[tuple[int, str]] = []
+    ids: set[str] = set()
+    with open(path, "rb") as file:
+        for line, content in enumerate(file, start=1):
+            if limit is not None and len(lines) + len(problems) >= limit:
+                break
+            if not content.strip():
+                continue
+            try:
+                row = _parse(content, line, root)
+            except _Problem as problem:
+                problems.append((line, str(problem)))
+                continue
+            row = replace(row, id=_unique(row.id, ids))
+            ids.add(row.id)
+            rows.append(row)
+            lines.append(line)
+    if not rows and not problems:
+        raise ValueError(f"{path}: the file holds no rows; write one JSON object per line")
+    remedy = f"give a readable image, or set image_root (now {root}) to the folder that image paths start from"
+    for position, reason in image_problems(rows, decode=check_images).items():
+        problems.append((lines[position], f"field image: {reason}; {remedy}"))
+    if problems:
+        problems.sort()
+        listed = [f"{path.name}, row {line}, {text}" for line, text in problems[:SHOWN]]
+        rest = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        noun = "row has a problem" if len(problems) == 1 else "rows have problems"
+        raise ValueError("\n  ".join([f"{path}: {len(problems)} {noun}:", *listed, *rest]))
+    return rows
+
+
+def split(
+    rows: list[PreferenceRow], held_out_fraction: float, seed: int, image_root: str | Path | None = None
+) -> tuple[list[PreferenceRow], list[PreferenceRow]]:
+    """Split into (train, held_out) so that no image is in both; rows without images are kept together by question.
+
+    A hash of the seed and the image's name decides, so the split depends neither on the order of the rows nor on the
+    machine, and a row stays on its side when others come or go (`limit`). The fraction is met on average, not exactly.
+
+    Args:
+        rows: The rows; both parts keep their order.
+        held_out_fraction: Expected part of the images that is held out, at least 0 and below 1.
+        seed: Another seed gives another split.
+        image_root: Name images by their path from here. By default by file name, so that the same file name in two
+            folders counts as one image.
+
+    Raises:
+        ValueError: The fraction is out of range, or one side would be empty.
+    """
+    if not 0 <= held_out_fraction < 1:
+        raise ValueError(f"held_out_fraction must be at least 0 and below 1, got {held_out_fraction}")
+    if held_out_fraction == 0:
+        return list(rows), []
+    keys = [_split_keys(row, image_root) for row in rows]
+    group = {key: key for found in keys for key in found}
+
+    def leader(key: str) -> str:
+        while group[key] != key:
+            group[key] = group[group[key]]
+            key = group[key]
+        return key
+
+    for found in keys:  # a row with several images ties them to one side; the least name leads, whatever the order
+        for key in found[1:]:
+            first, second = sorted((leader(found[0]), leader(key)))
+            group[second] = first
+    train: list[PreferenceRow] = []
+    held_out: list[PreferenceRow] = []
+    for row, found in zip(rows, keys, strict=True):
+        draw = int.from_bytes(sha256(f"{seed}:{leader(found[0])}".encode()).digest()[:8], "big") / 2**64
+        (held_out if draw < held_out_fraction else train).append(row)
+    if not train or not held_out:
+        raise ValueError(
+            f"splitting {len(rows)} rows with {len(set(map(leader, group)))} different images leaves one side empty; "
+            "use more images, another held_out_fraction or seed, or give image_root if files in different folders "
+            "share a name"
+        )
+    return train, held_out
+
+
+def _parse(content: bytes, line: int, root: Path) -> PreferenceRow:
+    try:
+        data = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise _Problem("(whole row)", f"not UTF-8 ({error}); save the file as UTF-8") from None
+    except ValueError as error:
+        raise _Problem("(whole row)", f"not JSON ({error}); write one JSON object per line") from None
+    if not isinstance(data, dict):
+        raise _Problem("(whole row)", f"a JSON {type(data).__name__}, not an object; write {{...}} with the fields")
+    for field in ("question", "message", "answer"):
+        if field not in data:
+            raise _Problem(field, f"missing, the row has {sorted(data)}; add it")
+    if not isinstance(data["question"], str):
+        raise _Problem("question", f"must be a text, got {data['question']!r}; write the question as a string")
+    text, in_message, images_first = _read_message(data["message"])
+    responses, parts = _cut(text)
+    names = data.get("image")
+    if names is None:
+        names = in_message
+        if not names:
+            raise _Problem("image", "missing, and message shows no image; write its path, or [] for a text-only row")
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise _Problem("image", f"must be a path or a list of paths, got {names!r}; write the path of the image file")
+    if len(names) != len(in_message):
+        counts = f"{len(names)} given, but message shows {len(in_message)}"
+        raise _Problem("image", f"{counts}; give one path per image part of the message")
+    level = data.get("level", 0)
+    return PreferenceRow(
+        id=str(line if data.get("id") is None else data["id"]),
+        images=tuple(ImageSource(path=os.path.abspath(root / name)) for name in names),
+        question=data["question"],
+        responses=responses,
+        label=_read_answer(data["answer"]),
+        prompt_parts=parts,
+        images_first=images_first,
+        category=str(data.get("category") or ""),
+        level=level if isinstance(level, int) else 0,
+    )
+
+
+def _read_message(message: Any) -> tuple[str, list[Any], bool]:
+    """(text of the prompt, image paths inside the message, whether the images stand before the text)."""
+    example = '[{"role": "user", "content": [{"type": "text", "text": ...}, {"type": "image", "image": ...}]}]'
+    if isinstance(message, str):
+        try:
+            message = json.loads(message)
+        except ValueError as error:
+            raise _Problem("message", f"not a JSON chat ({error}); write a string such as {example}") from None
+    if not isinstance(message, list) or not all(isinstance(turn, dict) for turn in message):
+        raise _Problem("message", f"not a chat; write a list of turns such as {example}")
+    if [turn.get("role") for turn in message] != ["user"]:
+        roles = [turn.get("role") for turn in message]
+        raise _Problem("message", f"must be one user turn, has turns {roles}; put the whole prompt into one user turn")
+    content = message[0].get("content")
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        raise _Problem("message", f"content must be a list of parts, so that the images have a place; write {example}")
+    kinds = [part.get("type") for part in content]
+    if not set(kinds) <= {"text", "image"}:
+        raise _Problem("message", f"only text and image are read, has parts {kinds}; turn videos into image frames")
+    texts = [part.get("text") for part in content if part["type"] == "text"]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise _Problem("message", "has no text; put the judge prompt into a text part")
+    if kinds != sorted(kinds) and kinds != sorted(kinds, reverse=True):
+        raise _Problem("message", f"images stand on both sides of the text, {kinds}; put all before or all after it")
+    return "".join(texts), [part.get("image") for part in content if part["type"] == "image"], kinds[0] == "image"
+
+
+def _cut(text: str) -> tuple[tuple[str, str], tuple[str, str, str]]:
+    """(the two responses, the prompt's text around them); white space around a response belongs to the prompt."""
+    spans = []
+    for number in (1, 2):
+        found = [match.span() for match in re.finditer(_HEADING.format(number=number), text, re.MULTILINE)]
+        if len(found) != 1:
+            times = "is missing" if not found else f"stands {len(found)} times, so the responses cannot be told apart"
+            raise _Problem(
+                "message",
+                f'responses not found: the line "[Response {number}]" {times}; head each response once, on a line '
+                'of its own, with "[Response 1]" or "###### [Response 1]:"',
+            )
+        spans.append(found[0])
+    (start_1, end_1), (start_2, end_2) = spans
+    if start_2 < start_1:
+        raise _Problem("message", "responses not found: [Response 2] stands before [Response 1]; put Response 1 first")
+    first = _strip(text, end_1, start_2)
+    second = _strip(text, end_2, _end_of_second(text, end_2))
+    responses = (text[slice(*first)], text[slice(*second)])
+    return responses, (text[: first[0]], text[first[1] : second[0]], text[second[1] :])
+
+
+def _end_of_second(text: str, start: int) -> int:
+    """Where the second response ends: at the prompt's closing instructions, or at the end of the text."""
+    for prompt in PROMPTS.values():
+        ending = prompt.split("{response_2}")[1]
+        if "[Response 2]" in prompt and ending.strip() and text.endswith(ending):
+            return len(text) - len(ending)
+    endings = [match.start() for match in _ENDING.finditer(text, start)]
+    return endings[-1] if endings else len(text)  # the last: a response may use the same heading
+
+
+def _strip(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without the white space at its ends."""
+    inner = text[start:end]
+    if not inner.strip():
+        # An empty response stands at the start of its line, where a response would stand.
+        start += 1 if inner.startswith("\n") else 0
+        return start, start
+    return start + len(inner) - len(inner.lstrip()), end - (len(inner) - len(inner.rstrip()))
+
+
+def _read_answer(answer: Any) -> int:
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    match = _ANSWER.fullmatch(first) if isinstance(first, str) else None
+    if match:
+        return int(match.group(1) or match.group(2))
+    if type(first) is int and first in (1, 2):
+        return first
+    raise _Problem("answer", f'must be 1 or 2, got {answer!r}; write ["<answer>1</answer>"] or ["<answer>2</answer>"]')
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name}#{number}", number + 1
+    return candidate
+
+
+def _split_keys(row: PreferenceRow, image_root: str | Path | None) -> list[str]:
+    """Names that do not depend on the machine: of the row's images, or of its question if it has none."""
+    keys = []
+    for image in row.images:
+        if image.path is None:
+            keys.append("bytes:" + sha256(image.data).hexdigest())
+        elif image_root is None:
+            keys.append("file:" + os.path.basename(image.path))
+        else:
+            keys.append("file:" + Path(os.path.relpath(image.path, image_root)).as_posix())
+    return keys or ["question:" + row.question]

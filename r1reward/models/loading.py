@@ -1,0 +1,79 @@
+"""Loading a policy and its processor: the embedded one, a local folder or a hub id, all by the same classes."""
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model is trained, and how it is loaded.
+
+    Attributes:
+        path: `embedded` (the cold-start checkpoint in the package), a folder, or a hub id.
+        dtype: Data type of the weights in training: `float32`, `bfloat16` or `float16`.
+        attn_implementation: `sdpa`, `flash_attention_2`, `eager`; null leaves it to transformers.
+        min_pixels: Smallest size of a resized image in pixels; null keeps the processor's.
+        max_pixels: Largest size of a resized image in pixels; null keeps the processor's.
+        freeze_vision: Whether the vision tower is left as it is.
+        trust_remote_code: Whether code that comes with the weights may run.
+    """
+
+    path: str
+    dtype: str = "float32"
+    attn_implementation: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    freeze_vision: bool = False
+    trust_remote_code: bool = False
+
+
+def embedded_checkpoint() -> Path:
+    """Folder of the cold-start checkpoint that ships in the package."""
+    return Path(str(resources.files("r1reward") / "models" / "cold_start"))
+
+
+def resolve(path: str) -> str:
+    """The folder or hub id behind a model's path; a clear error where a folder was meant and is not there."""
+    if path == EMBEDDED:
+        folder = embedded_checkpoint()
+        if not (folder / "model.safetensors").is_file():
+            raise ValueError(f"the embedded checkpoint is missing from {folder}; make it with `make cold-start`")
+        return str(folder)
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
+    if looks_local and not Path(path).expanduser().is_dir():
+        raise ValueError(f"model.path={path}: no such folder. Give a folder, a hub id such as org/name, or `{EMBEDDED}`.")
+    return str(Path(path).expanduser()) if looks_local else path
+
+
+def load_model(settings: ModelSettings):
+    """The policy in the data type asked for, with the vision tower frozen if asked for."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    dtype = getattr(torch, settings.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"model.dtype={settings.dtype}: not a data type; use float32, bfloat16 or float16")
+    options = {"dtype": dtype, "trust_remote_code": settings.trust_remote_code}
+    if settings.attn_implementation is not None:
+        options["attn_implementation"] = settings.attn_implementation
+    model = AutoModelForImageTextToText.from_pretrained(resolve(settings.path), **options)
+    if settings.freeze_vision:
+        frozen = [name for name, _ in model.named_parameters() if ".visual." in name or "vision_tower" in name]
+        if not frozen:
+            raise ValueError(f"model.freeze_vision: found no vision tower in {type(model).__name__}")
+        for name in frozen:
+            model.get_parameter(name).requires_grad_(False)
+    return model
+
+
+def load_processor(settings: ModelSettings):
+    """The processor, padding on the left (right padding misaligns M-RoPE), with the pixel limits asked for."""
+    from transformers import AutoProcessor
+
+    limits = {key: getattr(settings, key) for key in ("min_pixels", "max_pixels") if getattr(settings, key) is not None}
+    return AutoProcessor.from_pretrained(
+        resolve(settings.path), padding_side="left", trust_remote_code=settings.trust_remote_code, **limits
+    )

@@ -1,0 +1,216 @@
+"""The table of a comparison for the terminal, Markdown and JSON.
+
+Shares are per cent and differences percentage points in what people read; table.json keeps shares, unrounded.
+"""
+
+import json
+import sys
+import textwrap
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from r1reward.reporting.runs import Run
+from r1reward.reporting.summary import ArmSummary, Comparison, Estimate
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a table shows in one place: the number, its interval below or beside it, and a remark."""
+
+    text: str
+    interval: str = ""
+    remark: str = ""
+
+    def line(self) -> str:
+        parts = [self.text, f"[{self.interval}]" if self.interval else "", self.remark]
+        return " ".join(part for part in parts if part)
+
+
+# Columns in the order of the one wide table; the terminal shows the two halves below each other.
+ACCURACY_COLUMNS = ("arm", "seeds", "accuracy before", "accuracy after", "change", "difference to baseline")
+BEHAVIOUR_COLUMNS = ("both orders correct", "flips", "picks first", "format", "tokens", "other", "collapsed", "minutes")
+
+
+def columns(comparison: Comparison) -> list[str]:
+    """Column titles, units included."""
+    other = comparison.other_split.replace("_", "-")
+    units = {
+        "accuracy before": "accuracy before, %",
+        "accuracy after": "accuracy after, %",
+        "change": "change, points",
+        "difference to baseline": "difference to baseline, points",
+        "both orders correct": "both orders correct, %",
+        "flips": "flip rate, %",
+        "picks first": "first-position rate, %",
+        "format": "format rate, %",
+        "tokens": "mean tokens",
+        "other": f"{other} accuracy after, %",
+        "collapsed": "collapsed runs",
+    }
+    return [units.get(column, column) for column in ACCURACY_COLUMNS + BEHAVIOUR_COLUMNS]
+
+
+def rows(comparison: Comparison) -> list[list[Cell]]:
+    """One row per arm, cells in the order of `columns`."""
+    return [_row(summary, comparison) for summary in comparison.arms]
+
+
+def _row(summary: ArmSummary, comparison: Comparison) -> list[Cell]:
+    n = len(summary.runs)
+    is_baseline = summary.arm == comparison.baseline
+    seeds = ", ".join("?" if seed is None else str(seed) for seed in summary.seeds)
+    return [
+        Cell(summary.arm, remark="(baseline)" if is_baseline else ""),
+        Cell(f"n={n}", remark=f"({seeds})"),
+        share(summary.before, n),
+        share(summary.after, n),
+        points(summary.change, n),
+        Cell(DASH) if is_baseline else points(summary.difference, n, separated=True),
+        share(summary.both_orders_correct, n),
+        share(summary.flip_rate, n, interval=False),
+        share(summary.first_position_rate, n, interval=False),
+        share(summary.format_rate, n, interval=False),
+        Cell(f"{summary.tokens.mean:.1f}" if summary.tokens else DASH),
+        share(summary.other_after, n),
+        Cell(f"{summary.collapsed} of {n}"),
+        Cell(f"{summary.minutes:.1f}" if summary.minutes is not None else DASH),
+    ]
+
+
+def share(value: Estimate | None, runs: int, interval: bool = True) -> Cell:
+    """A share as per cent. A remark says when fewer than `runs` seeds have it; † marks the bootstrap of one run."""
+    if value is None:
+        return Cell(DASH)
+    remark = f"(n={value.n})" if value.n != runs else ""
+    if not interval or value.low is None or value.high is None:
+        return Cell(f"{100 * value.mean:.1f}", remark=remark)
+    mark = "†" if value.over == "items" else ""
+    bounds = f"{100 * value.low:.1f}, {100 * value.high:.1f}".replace("-", "−")
+    return Cell(f"{100 * value.mean:.1f}{mark}", bounds, remark)
+
+
+def points(value: Estimate | None, runs: int, separated: bool = False) -> Cell:
+    """A difference of shares in percentage points; `separated`: a remark says whether its interval contains zero."""
+    if value is None:
+        return Cell(DASH, remark="no shared seed" if separated else "")
+    remarks = [f"(n={value.n})"] if value.n != runs and value.n > 1 else []
+    if value.low is None or value.high is None:
+        return Cell(_signed(value.mean), remark="one seed, no interval")
+    if separated:
+        remarks.append(
+            "not separated" if value.contains_zero else f"interval {'above' if value.low > 0 else 'below'} 0"
+        )
+    return Cell(_signed(value.mean), f"{_signed(value.low)}, {_signed(value.high)}", ", ".join(remarks))
+
+
+def _signed(share: float) -> str:
+    """A difference of shares in points, with its sign; a difference that rounds to zero has none."""
+    text = f"{100 * share:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def footnotes(comparison: Comparison) -> list[str]:
+    """What a reader needs to know to read the table, and what it leaves out."""
+    items = " or ".join(str(n) for n in comparison.items) or "an unknown number of"
+    split = comparison.split.replace("_", "-")
+    notes = [f"Accuracy is on {items} {split} pairs, each judged in both orders; guessing gives 50 %."]
+    estimates = [value for arm in comparison.arms for value in (arm.before, arm.after, arm.other_after) if value]
+    if any(value.over == "seeds" for value in estimates):
+        notes.append(
+            "Brackets: 95 % t-interval across seeds. All seeds judge the same items; it says nothing of other items."
+        )
+    if any(value.over == "items" for value in estimates):
+        notes.append("† one seed: 95 % bootstrap interval over the items of that run; other seeds may differ by more.")
+    if len(comparison.arms) > 1:
+        notes.append(
+            f"Difference: accuracy after training minus that of {comparison.baseline} with the same seed; “not "
+            "separated” means that the interval contains 0. Intervals are not widened for the number of arms."
+        )
+    if comparison.unfinished:
+        places = ", ".join(str(run.folder) for run in comparison.unfinished)
+        notes.append(f"{_count(comparison.unfinished)} not finished and in no number: {places}.")
+    if comparison.replaced:
+        places = ", ".join(str(run.folder) for run in comparison.replaced)
+        notes.append(f"{_count(comparison.replaced)} replaced by a later one of the same arm and seed: {places}.")
+    return notes
+
+
+def _count(runs: list[Run]) -> str:
+    return f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+
+
+def print_table(comparison: Comparison, console=None) -> None:
+    """The table for the terminal, as two tables of half the columns: about 100 characters wide each."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Into a file or a pipe rich assumes 80 characters and would break words to fit; a log has no such border.
+    console = console or Console(width=None if sys.stdout.isatty() else 120)
+    titles, body = [textwrap.fill(title, 12) for title in columns(comparison)], rows(comparison)
+    half = len(ACCURACY_COLUMNS)
+    for chosen in (list(range(half)), [0, *range(half, len(titles))]):
+        table = Table(box=box.SIMPLE_HEAD, show_lines=True, padding=(0, 1, 0, 0))
+        for index in chosen:
+            table.add_column(
+                Text(titles[index]), justify="left" if index == 0 else "right", no_wrap=index == 0, overflow="fold"
+            )
+        for row in body:
+            cells = []
+            for index in chosen:
+                # Text, not markup: an arm may be called "[x]".
+                cell = Text().append(row[index].text, style="bold")
+                for extra in (row[index].interval, row[index].remark):
+                    cell.append(f"\n{extra}" if extra else "", style="dim")
+                cells.append(cell)
+            table.add_row(*cells)
+        console.print(table)
+    for note in footnotes(comparison):
+        console.print(Text(note, style="dim"))
+
+
+def markdown(comparison: Comparison) -> str:
+    """The whole table as GitHub Markdown, with its footnotes."""
+    titles = columns(comparison)
+    lines = [[_escape(title) for title in titles], ["---"] + ["---:"] * (len(titles) - 1)]
+    lines += [[_escape(cell.line()) for cell in row] for row in rows(comparison)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table + "\n\n" + "\n".join(f"- {_escape(note)}" for note in footnotes(comparison)) + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def to_json(comparison: Comparison) -> str:
+    """All numbers of the comparison, as shares and unrounded, including the intervals that the tables leave out."""
+    arms = []
+    for summary in comparison.arms:
+        values = {key: value for key, value in vars(summary).items() if key not in ("runs", "by_category")}
+        arms.append(
+            {key: asdict(value) if isinstance(value, Estimate) else value for key, value in values.items()}
+            | {"seeds": summary.seeds, "runs": [run.folder.name for run in summary.runs]}
+            | {"by_category": {category: asdict(value) for category, value in summary.by_category.items()}}
+        )
+    document = {
+        "baseline": comparison.baseline,
+        "split": comparison.split,
+        "other_split": comparison.other_split,
+        "items": comparison.items,
+        "arms": arms,
+        "config_differences": {difference.key: difference.values for difference in comparison.config},
+        "unfinished": [run.folder.name for run in comparison.unfinished],
+        "replaced": [run.folder.name for run in comparison.replaced],
+    }
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def write_tables(comparison: Comparison, output: Path) -> dict[str, Path]:
+    """Writes table.md and table.json into `output`."""
+    paths = {"table": output / "table.md", "json": output / "table.json"}
+    paths["table"].write_text(markdown(comparison), encoding="utf-8")
+    paths["json"].write_text(to_json(comparison), encoding="utf-8")
+    return paths

@@ -1,0 +1,176 @@
+"""The reward of one judgement: is it right, is it consistent with its reasoning, does it keep to the format?
+
+Formula (arXiv 2505.02835, section on the consistency reward; released code `math_verifier_mllm.py:245`), weights 0.5
+and 0.5:
+
+    total = result * (1 + w_consistency * consistency) + w_format * format
+
+The product makes consistency pay only for right answers: a wrong verdict earns its format and nothing else.
+
+    result   consistency              total without format / with format
+    0        any                      0   / 0.5
+    1        -1 (released only)       0.5 / 1.0
+    1        0                        1.0 / 1.5
+    1        +1                       1.5 / 2.0
+
+Where paper and released code differ, `semantics` says which is meant:
+
+    paper      A consistent text earns 1, any other 0: consistency is a bonus. Verdicts are read strictly
+               (`verdict.parse`), so a text that is no verdict has result 0 and format 0.
+    released   Consistency is -1, 0 or +1 (inconsistent, could not be told, consistent): an inconsistent text loses.
+               Result and format are read separately, as `verdict.parse(pattern="released")` does.
+
+Also different from the released code, in both: the consistency judge is not asked about wrong verdicts (the product
+hides its opinion), and no error pays (a failed grader paid 1.0 there).
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from r1reward.rewards.consistency import ConsistencyJudge
+from r1reward.rewards.verdict import REJECTIONS, Verdict, parse
+
+TERMS = ("result", "consistency", "format")  # the order of the reward functions, and of the trainer's columns
+SEMANTICS = ("paper", "released")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of one text's reward.
+
+    Attributes:
+        result: 1.0 if the choice is the label, else 0.0.
+        consistency: In the range of the semantics, 0.0 where the judge could not tell or failed; None where nobody
+            was asked: the result is 0, or there is no judge.
+        format: 1.0 if the text keeps to the format, else 0.0.
+        verdict: What was read.
+    """
+
+    result: float
+    consistency: float | None
+    format: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class PreferenceReward:
+    """The reward of a pairwise judgement (see the module's head).
+
+    Attributes:
+        consistency_weight: Weight of the consistency term, no unit, >= 0. 0 needs no judge; with a judge its opinion
+            is then logged without being paid for.
+        format_weight: Weight of the format term, no unit, >= 0.
+        semantics: "paper" or "released".
+        judge: The consistency judge; needed if consistency_weight > 0.
+    """
+
+    consistency_weight: float = 0.5
+    format_weight: float = 0.5
+    semantics: str = "paper"
+    judge: ConsistencyJudge | None = None
+
+    def __post_init__(self):
+        if self.semantics not in SEMANTICS:
+            raise ValueError(f"unknown reward semantics {self.semantics!r}; choose one of {SEMANTICS}")
+        for name in ("consistency_weight", "format_weight"):
+            weight = getattr(self, name)
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"{name} must be a finite number >= 0, got {weight!r}")
+        if self.consistency_weight > 0 and self.judge is None:
+            raise ValueError(
+                f"consistency_weight={self.consistency_weight} has no effect without a consistency judge: set judge "
+                "(for example r1reward.rewards.consistency.RuleJudge), or consistency_weight=0"
+            )
+
+    def total(self, result, consistency, format):
+        """The reward from its terms, all floats or all tensors of one shape; same kind back.
+
+        A consistency of None or NaN counts as 0. A NaN in another term makes the total NaN.
+        """
+        if consistency is None:
+            consistency = 0.0
+        elif isinstance(consistency, float | int):
+            consistency = 0.0 if math.isnan(consistency) else consistency
+        else:
+            consistency = consistency.nan_to_num(nan=0.0)
+        return result * (1 + self.consistency_weight * consistency) + self.format_weight * format
+
+    def score(self, texts: list[str], labels: list[int]) -> list[Terms]:
+        """The terms of each text; `labels` are 1 or 2. The judge is called at most once, with right verdicts only."""
+        verdicts, results = self._results(texts, labels)
+        consistencies, _ = self._consistencies(verdicts, results)
+        rows = zip(results, consistencies, verdicts, strict=True)
+        return [Terms(result, consistency, float(v.formatted), v) for result, consistency, v in rows]
+
+    def reward_functions(self) -> list[Callable[..., list[float | None]]]:
+        """The terms as three reward functions in the form that TRL calls, in the order of `TERMS` (also their
+        `__name__`).
+
+        Each takes `completions` (conversations; the text is `completions[i][0]["content"]`), the dataset's column
+        `label` and anything else. They return the bare terms: no weights, no product; `total` makes the reward of
+        them. `consistency` returns None (NaN in the trainer) where nobody was asked.
+
+        If TRL passes `log_metric`, `format` logs `verdict/<reason>`, the share of texts rejected for each of
+        `REJECTIONS`, and `consistency` logs `judge/failure_rate` and `judge/unknown_rate`, the shares of judged texts
+        without a usable answer and without an opinion (nothing when no text was judged).
+        """
+
+        def result(completions, label, **kwargs) -> list[float | None]:
+            return self._results(_texts(completions), label)[1]
+
+        def consistency(completions, label, log_metric=None, **kwargs) -> list[float | None]:
+            values, counts = self._consistencies(*self._results(_texts(completions), label))
+            if log_metric is not None and counts["judged"]:
+                log_metric("judge/failure_rate", counts["failed"] / counts["judged"])
+                log_metric("judge/unknown_rate", counts["unknown"] / counts["judged"])
+            return values
+
+        def format(completions, label, log_metric=None, **kwargs) -> list[float | None]:
+            verdicts, _ = self._results(_texts(completions), label)
+            if log_metric is not None and verdicts:
+                for reason in REJECTIONS:
+                    log_metric(f"verdict/{reason}", sum(v.rejection == reason for v in verdicts) / len(verdicts))
+            return [float(v.formatted) for v in verdicts]
+
+        return [result, consistency, format]
+
+    def _results(self, texts: list[str], labels: list[int]) -> tuple[list[Verdict], list[float]]:
+        if len(texts) != len(labels):
+            raise ValueError(f"{len(texts)} texts and {len(labels)} labels: there must be one label per text")
+        for row, label in enumerate(labels):
+            if label not in (1, 2):
+                raise ValueError(f"row {row}: label must be 1 or 2 (the number of the better response), got {label!r}")
+        verdicts = [parse(text, "strict" if self.semantics == "paper" else "released") for text in texts]
+        return verdicts, [float(v.choice == label) for v, label in zip(verdicts, labels, strict=True)]
+
+    def _consistencies(
+        self, verdicts: list[Verdict], results: list[float]
+    ) -> tuple[list[float | None], dict[str, int]]:
+        """The consistency term per row, and the numbers of rows `judged`, `failed` and `unknown`."""
+        values: list[float | None] = [None] * len(verdicts)
+        right = [row for row, result in enumerate(results) if result == 1.0] if self.judge is not None else []
+        counts = {"judged": len(right), "failed": 0, "unknown": 0}
+        if not right:
+            return values, counts
+        reasonings, choices = [verdicts[row].reasoning for row in right], [verdicts[row].choice for row in right]
+        try:
+            opinions = [None if o is None else float(o) for o in self.judge(reasonings, choices)]
+            if len(opinions) != len(right):
+                raise ValueError(f"the consistency judge gave {len(opinions)} opinions on {len(right)} texts")
+        except Exception as error:  # whatever a judge's server or client throws must not end a training run, nor pay
+            logger.warning("consistency judge failed on %d texts, counted as neutral: %r", len(right), error)
+            opinions = [math.nan] * len(right)  # not an opinion: counted as failed below
+        inconsistent = 0.0 if self.semantics == "paper" else -1.0
+        for row, opinion in zip(right, opinions, strict=True):
+            counts["unknown"] += opinion is None
+            counts["failed"] += opinion not in (None, 0, 1)
+            values[row] = {1: 1.0, 0: inconsistent}.get(opinion, 0.0)
+        return values, counts
+
+
+def _texts(completions) -> list[str]:
+    return [completion[0]["content"] or "" for completion in completions]

@@ -1,0 +1,305 @@
+"""The one boundary between Hydra's configs and plain Python: a resolved config becomes these dataclasses, or a clear error.
+
+Nothing below this module sees an OmegaConf object. Each dataclass mirrors one group under `conf/`; its docstring is the
+reference of the group's settings.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from r1reward.models.loading import ModelSettings
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which rows are trained and evaluated on. `reader` decides which of the other fields are used.
+
+    Attributes:
+        reader: `shapes` (generated) or `r1_reward_jsonl` (the format that the R1-Reward authors released).
+        prompt: Name of the judge prompt (`r1reward.data.prompts`); jsonl rows carry their own.
+        num_train: Training rows to generate (shapes).
+        num_eval: Rows per evaluation split: generated (shapes) or at most taken (jsonl); each is judged in both orders.
+        seed: Seed of the generated world, or of the split into training and held-out rows. Independent of the run's seed, so
+            that all seeds of a study are evaluated on the same rows.
+        levels: Difficulty levels of the shapes world, of 1, 2, 3.
+        path: File of preference rows (jsonl).
+        image_root: Folder that relative image paths start from; null: the folder of `path`.
+        held_out_fraction: Part of the images held out for evaluation, between 0 and 1 (jsonl).
+        limit: Read only that many rows; null: all (jsonl).
+    """
+
+    reader: Literal["shapes", "r1_reward_jsonl"]
+    prompt: str = "short"
+    num_train: int = 4096
+    num_eval: int = 600
+    seed: int = 0
+    levels: list[int] = field(default_factory=lambda: [1, 2, 3])
+    path: str | None = None
+    image_root: str | None = None
+    held_out_fraction: float = 0.1
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class KlSettings:
+    """Penalty for leaving the reference model.
+
+    Attributes:
+        coefficient: Its weight; 0 switches it off and no reference model is loaded.
+        placement: `reward` (k1 per token inside the reward, as Reinforce++) or `loss` (k3 in the loss, as GRPO).
+    """
+
+    coefficient: float = 0.0
+    placement: Literal["reward", "loss"] = "loss"
+
+
+@dataclass(frozen=True)
+class AlgorithmSettings:
+    """How rewards become advantages and a loss; the fields are those of `StableReinforceConfig`.
+
+    Attributes:
+        name: Name of the algorithm, for records.
+        estimator: `batch`, `group`, `leave_one_out` or `reinforce_plus_plus_baseline`.
+        num_generations: Rollouts per prompt; 1 is allowed with the estimator `batch`.
+        scale_advantages: Whether `group` divides by the group's deviation.
+        loss_type: How token losses are averaged: `grpo` (per-sequence mean, then batch mean), `dr_grpo`, `dapo`, `bnpo`, `cispo`.
+        importance_sampling_level: `token`, or `sequence` (GSPO).
+        mask_truncated_completions: Whether completions cut at the length limit are left out of the loss.
+        kl: The KL penalty.
+    """
+
+    name: str
+    estimator: str = "batch"
+    num_generations: int = 1
+    scale_advantages: bool = True
+    loss_type: str = "grpo"
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    mask_truncated_completions: bool = False
+    kl: KlSettings = field(default_factory=KlSettings)
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How the ratio of policy to old policy is bounded.
+
+    Attributes:
+        pre_clip: Whether the log-ratio is clamped to [ln delta_min, ln delta_max] before it is exponentiated.
+        delta_min: Lower bound of the ratio for Pre-CLIP.
+        delta_max: Upper bound of the ratio for Pre-CLIP.
+        epsilon_low: PPO clip: the ratio is clipped at 1 - epsilon_low; null: no PPO clip (then epsilon_high is null too).
+        epsilon_high: PPO clip: the ratio is clipped at 1 + epsilon_high; null: the same as epsilon_low. For `cispo` it is the
+            cap of the ratio itself.
+    """
+
+    pre_clip: bool
+    delta_min: float = 1e-3
+    delta_max: float = 1e3
+    epsilon_low: float | None = 0.2
+    epsilon_high: float | None = None
+
+
+@dataclass(frozen=True)
+class AdvantageFilterSettings:
+    """Which advantages are zeroed.
+
+    Attributes:
+        kind: `paper` (|z| > threshold over the global batch), `released` (the released code's bounds) or `none`.
+        threshold: In standard deviations.
+    """
+
+    kind: Literal["paper", "released", "none"]
+    threshold: float = 3.0
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """The consistency judge, which says whether a reasoning supports its verdict.
+
+    Attributes:
+        kind: `rule` (embedded, no model) or `none`.
+    """
+
+    kind: Literal["rule", "none"]
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """The reward `result * (1 + consistency_weight * consistency) + format_weight * format`.
+
+    Attributes:
+        semantics: `paper` (consistency 0 or 1, strict verdicts) or `released` (consistency -1, 0 or 1, released pattern).
+        consistency_weight: Weight of the consistency term, 0 or more.
+        format_weight: Weight of the format term, 0 or more.
+        judge: The consistency judge.
+    """
+
+    semantics: Literal["paper", "released"]
+    judge: JudgeSettings
+    consistency_weight: float = 0.5
+    format_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """Sizes and schedule of a run. Batch sizes count completions over all processes.
+
+    Attributes:
+        max_steps: Optimiser steps; 0 evaluates the model as it is.
+        rollout_batch_size: Completions sampled at a time.
+        train_batch_size: Completions per optimiser step; rollout_batch_size / train_batch_size updates per pass.
+        micro_batch_size: Completions per forward pass on one process.
+        num_iterations: Passes over each rollout batch.
+        learning_rate: Peak learning rate.
+        lr_scheduler_type: Schedule by its transformers name.
+        warmup_steps: Optimiser steps until the peak.
+        weight_decay: Decoupled weight decay.
+        adam_beta1: Adam's decay of the mean.
+        adam_beta2: Adam's decay of the squares.
+        max_grad_norm: Gradients are scaled down to this norm; 0: never.
+        max_completion_length: Longest completion in tokens.
+        temperature: Of sampling.
+        top_p: Nucleus of sampling; 1: all.
+        top_k: Sample among that many tokens; 0: all.
+        bf16: Whether forward passes run in bfloat16 autocast.
+        gradient_checkpointing: Trade time for memory.
+        use_vllm: Whether vLLM samples the rollouts.
+        save_steps: Checkpoint every that many steps; 0: only the final model.
+        save_model: Whether the final model is written to the run folder.
+        resume_from: Checkpoint folder to go on from; null: start anew.
+        samples_every: Rollout batches between two that are written to samples.jsonl.
+        samples_per_batch: Rows written of each such batch.
+        evaluate: Whether accuracy is measured before and after.
+        eval_batch_size: Rows per generated batch in evaluation.
+        extra: Any further argument of TRL's GRPOConfig, by its name there.
+    """
+
+    max_steps: int
+    rollout_batch_size: int
+    train_batch_size: int
+    micro_batch_size: int
+    num_iterations: int = 1
+    learning_rate: float = 1e-6
+    lr_scheduler_type: str = "cosine"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    max_grad_norm: float = 1.0
+    max_completion_length: int = 1024
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    use_vllm: bool = False
+    save_steps: int = 0
+    save_model: bool = True
+    resume_from: str | None = None
+    samples_every: int = 5
+    samples_per_batch: int = 16
+    evaluate: bool = True
+    eval_batch_size: int = 64
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoggerSettings:
+    """Where metrics are shown besides the run folder.
+
+    Attributes:
+        kind: `wandb` (offline unless WANDB_MODE=online), `trackio` (a local page) or `none`.
+        project: Project in W&B or trackio.
+        tags: Further tags of the run.
+    """
+
+    kind: Literal["wandb", "trackio", "none"]
+    project: str = "r1reward"
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """A whole training job.
+
+    Attributes:
+        study: Name of the study: groups run folders and W&B runs.
+        arm: Name of the variant within the study; runs of one arm differ in the seed alone.
+        seed: Seed of everything that training draws: row order, sampling, initialisation of adapters.
+    """
+
+    study: str
+    arm: str
+    seed: int
+    model: ModelSettings
+    data: DataSettings
+    algorithm: AlgorithmSettings
+    clip: ClipSettings
+    advantage_filter: AdvantageFilterSettings
+    reward: RewardSettings
+    trainer: TrainerSettings
+    logger: LoggerSettings
+
+
+def parse_settings(cls: type, values: Any, where: str = ""):
+    """Build a settings dataclass from plain values.
+
+    Args:
+        cls: The dataclass.
+        values: A resolved dictionary, nested like the dataclass.
+        where: Path of `values` in the config, for messages.
+
+    Raises:
+        ValueError: For a missing or unknown setting or a value of the wrong type, with its path and what is allowed.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where or 'config'}: expected settings, got {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    path = f"{where}." if where else ""
+    for name in values:
+        if name not in fields:
+            raise ValueError(f"{path}{name}: unknown setting; {where or 'the config'} has {', '.join(fields)}")
+    built = {}
+    for name, spec in fields.items():
+        if name in values:
+            built[name] = _convert(hints[name], values[name], path + name)
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{path}{name}: missing")
+    return cls(**built)
+
+
+def _convert(hint, value, where: str):
+    """`value` as the type of the hint, or a ValueError that names the setting."""
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return parse_settings(hint, value, where)
+    if hint is Any:
+        return value
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise ValueError(f"{where}={value}: choose one of {', '.join(map(str, typing.get_args(hint)))}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (hint,) = [h for h in typing.get_args(hint) if h is not type(None)]
+        return _convert(hint, value, where)
+    if origin is list:
+        if not isinstance(value, list):
+            raise ValueError(f"{where}={value}: expected a list, such as [1, 2]")
+        return [_convert(typing.get_args(hint)[0], item, where) for item in value]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}={value}: expected a dictionary")
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{where}={value}: expected {_NAMES.get(hint, hint.__name__)}, got {type(value).__name__}")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}

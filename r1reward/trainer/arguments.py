@@ -1,0 +1,109 @@
+"""From settings in the words of the config to the arguments of TRL's trainer."""
+
+import math
+import os
+from pathlib import Path
+
+from r1reward.settings import TrainSettings
+from r1reward.trainer.config import StableReinforceConfig
+
+
+def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableReinforceConfig:
+    """The trainer's arguments; batch sizes over all processes become TRL's steps per generation and accumulation.
+
+    Raises:
+        ValueError: For settings that contradict each other or cannot act, with the remedy.
+    """
+    t, clip, kl = settings.trainer, settings.clip, settings.algorithm.kl
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    micro = t.micro_batch_size * processes
+    if min(t.rollout_batch_size, t.train_batch_size, t.micro_batch_size, t.num_iterations) < 1:
+        raise ValueError("trainer: batch sizes and num_iterations must be at least 1")
+    if t.train_batch_size % micro or t.rollout_batch_size % t.train_batch_size:
+        raise ValueError(
+            "trainer: micro_batch_size x processes must divide train_batch_size, which must divide rollout_batch_size; got "
+            f"{t.micro_batch_size} x {processes}, {t.train_batch_size}, {t.rollout_batch_size}"
+        )
+    if t.rollout_batch_size % settings.algorithm.num_generations:
+        raise ValueError(
+            f"trainer.rollout_batch_size={t.rollout_batch_size} must be a multiple of algorithm.num_generations="
+            f"{settings.algorithm.num_generations}: prompts are sampled in whole groups"
+        )
+    if clip.epsilon_low is None and clip.epsilon_high is not None:
+        raise ValueError("clip.epsilon_high has no effect without clip.epsilon_low: set both, or neither")
+    _refuse_doubles(t.extra)
+    epsilon = math.inf if clip.epsilon_low is None else clip.epsilon_low
+    return StableReinforceConfig(
+        output_dir=str(Path(folder) / "checkpoints"),
+        seed=settings.seed,
+        data_seed=settings.seed,
+        # method
+        advantage_estimator=settings.algorithm.estimator,
+        scale_advantages=settings.algorithm.scale_advantages,
+        num_generations=settings.algorithm.num_generations,
+        loss_type=settings.algorithm.loss_type,
+        importance_sampling_level=settings.algorithm.importance_sampling_level,
+        mask_truncated_completions=settings.algorithm.mask_truncated_completions,
+        advantage_filter=settings.advantage_filter.kind,
+        filter_threshold=settings.advantage_filter.threshold,
+        pre_clip=clip.pre_clip,
+        delta_min=clip.delta_min,
+        delta_max=clip.delta_max,
+        epsilon=epsilon,
+        epsilon_high=clip.epsilon_high,
+        beta=kl.coefficient if kl.placement == "loss" else 0.0,
+        kl_in_reward=kl.coefficient if kl.placement == "reward" else 0.0,
+        # sizes and schedule
+        max_steps=t.max_steps if t.max_steps > 0 else -1,
+        per_device_train_batch_size=t.micro_batch_size,
+        gradient_accumulation_steps=t.train_batch_size // micro,
+        steps_per_generation=t.rollout_batch_size // micro,
+        num_iterations=t.num_iterations,
+        learning_rate=t.learning_rate,
+        lr_scheduler_type=t.lr_scheduler_type,
+        warmup_steps=t.warmup_steps,
+        weight_decay=t.weight_decay,
+        adam_beta1=t.adam_beta1,
+        adam_beta2=t.adam_beta2,
+        max_grad_norm=t.max_grad_norm,
+        max_completion_length=t.max_completion_length,
+        temperature=t.temperature,
+        top_p=t.top_p,
+        top_k=t.top_k,
+        bf16=t.bf16,
+        gradient_checkpointing=t.gradient_checkpointing,
+        use_vllm=t.use_vllm,
+        # record
+        logging_steps=1,
+        logging_strategy="steps",
+        save_strategy="steps" if t.save_steps else "no",
+        save_steps=t.save_steps or 500,
+        report_to="none",
+        disable_tqdm=True,
+        **t.extra,
+    )
+
+
+def _refuse_doubles(extra: dict):
+    """`trainer.extra` adds arguments; one that a named setting already decides would silently win or lose."""
+    named = {
+        "num_generations": "algorithm.num_generations",
+        "loss_type": "algorithm.loss_type",
+        "beta": "algorithm.kl.coefficient",
+        "epsilon": "clip.epsilon_low",
+        "epsilon_high": "clip.epsilon_high",
+        "per_device_train_batch_size": "trainer.micro_batch_size",
+        "gradient_accumulation_steps": "trainer.train_batch_size",
+        "steps_per_generation": "trainer.rollout_batch_size",
+        "generation_batch_size": "trainer.rollout_batch_size",
+        "seed": "seed",
+        "output_dir": "hydra.run.dir",
+        "report_to": "logger",
+        "scale_rewards": "algorithm.estimator",
+    }
+    for name in extra:
+        same = named.get(name, f"trainer.{name}" if name in TrainSettings.__annotations__ else None)
+        if same:
+            raise ValueError(f"trainer.extra.{name}: set {same} instead")
+        if name not in StableReinforceConfig.__dataclass_fields__:
+            raise ValueError(f"trainer.extra.{name}: GRPOConfig of TRL has no such argument")

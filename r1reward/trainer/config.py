@@ -1,0 +1,132 @@
+"""Arguments of `StableReinforceTrainer`: TRL's `GRPOConfig` with the method's own settings and every trap set on purpose."""
+
+import math
+import warnings
+from dataclasses import dataclass, field
+
+from trl import GRPOConfig
+
+from r1reward.algorithm.advantage import ESTIMATORS
+from r1reward.algorithm.filter import FILTERS, largest_reachable_z
+
+GROUP_ESTIMATORS = ("group", "leave_one_out", "reinforce_plus_plus_baseline")
+
+
+class SettingHasNoEffect(UserWarning):
+    """A setting was given that cannot act in this run; the message names the remedy."""
+
+
+@dataclass
+class StableReinforceConfig(GRPOConfig):
+    """Settings of StableReinforce (arXiv 2505.02835) on top of `GRPOConfig`.
+
+    Unlike `GRPOConfig`, `num_generations=1` is allowed (Reinforce++ draws one rollout per prompt), the loss is the paper's
+    per-sequence token mean (`loss_type="grpo"`), the KL term is the textbook one, and NaN losses are shown, not hidden.
+
+    Attributes:
+        advantage_estimator: `batch` (Reinforce++), `group` (GRPO), `leave_one_out` (RLOO) or `reinforce_plus_plus_baseline`.
+        scale_advantages: Whether `group` divides by the group's deviation (False: Dr. GRPO).
+        advantage_filter: `paper` (zero |z| > threshold over the global batch), `released` (the released code's bounds) or
+            `none`.
+        filter_threshold: Threshold of the filter, in standard deviations.
+        pre_clip: Whether the per-token log-ratio is clamped before it is exponentiated.
+        delta_min, delta_max: Bounds of the ratio for Pre-CLIP (dimensionless; the log-ratio is clamped to their logarithms).
+        kl_in_reward: Coefficient of the per-token k1 KL penalty inside the reward, in reward per nat (Reinforce++). The k3
+            KL in the loss is `beta`; at most one of the two is non-zero.
+    """
+
+    advantage_estimator: str = "batch"
+    scale_advantages: bool = True
+    advantage_filter: str = "paper"
+    filter_threshold: float = 3.0
+    pre_clip: bool = True
+    delta_min: float = 1e-3
+    delta_max: float = 1e3
+    kl_in_reward: float = 0.0
+
+    loss_type: str = field(default="grpo")
+    use_bias_correction_kl: bool = field(default=False)
+    logging_nan_inf_filter: bool = field(default=False)
+    log_multimodal: bool = field(default=False)
+    vllm_importance_sampling_correction: bool = field(default=False)
+
+    def __post_init__(self):
+        generations = self.num_generations
+        if generations == 1:  # refused by GRPOConfig, whose advantages need a group; ours need none
+            self.num_generations = 2
+        super().__post_init__()
+        self.num_generations = generations
+        self._check_own_settings()
+        for message in settings_without_effect(self):
+            warnings.warn(message, SettingHasNoEffect, stacklevel=2)
+
+    @property
+    def updates_per_rollout(self) -> int:
+        """Optimiser steps taken on one rollout batch: how far off-policy the last of them is."""
+        return max(1, self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps)
+
+    @property
+    def ratio_is_one(self) -> bool:
+        """True where policy and old policy are the same at every update, so that no clip can act."""
+        return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
+
+    def _check_own_settings(self):
+        if self.advantage_estimator not in ESTIMATORS:
+            raise ValueError(
+                f"unknown advantage estimator {self.advantage_estimator!r}; choose one of {sorted(ESTIMATORS)}"
+            )
+        if self.advantage_filter not in FILTERS:
+            raise ValueError(f"unknown advantage filter {self.advantage_filter!r}; choose one of {sorted(FILTERS)}")
+        if self.advantage_estimator in GROUP_ESTIMATORS and self.num_generations < 2:
+            raise ValueError(
+                f"the estimator {self.advantage_estimator!r} compares rollouts of one prompt, so it needs num_generations >= 2, "
+                f"got {self.num_generations}. Raise algorithm.num_generations, or use algorithm.estimator=batch."
+            )
+        if not self.scale_advantages and self.advantage_estimator != "group":
+            raise ValueError(
+                "algorithm.scale_advantages=false has no effect: only the estimator 'group' divides by a deviation of its own"
+            )
+        if not 0 < self.delta_min < 1 < self.delta_max:
+            raise ValueError(f"Pre-CLIP needs 0 < delta_min < 1 < delta_max, got {self.delta_min} and {self.delta_max}")
+        if self.filter_threshold <= 0:
+            raise ValueError(f"the filter threshold must be positive, got {self.filter_threshold}")
+        if self.kl_in_reward and self.beta:
+            raise ValueError("KL is either in the reward (k1) or in the loss (k3), not in both: set one coefficient to 0")
+        if self.kl_in_reward and self.advantage_estimator not in ("batch", "reinforce_plus_plus_baseline"):
+            raise ValueError(
+                f"a KL penalty in the reward makes advantages per token, which {self.advantage_estimator!r} does not define; "
+                "use algorithm.kl.placement=loss"
+            )
+        if self.load_best_model_at_end:
+            raise ValueError(
+                "load_best_model_at_end reloads weights by a path that leaves Qwen2.5-VL at its base weights; evaluate the "
+                "saved checkpoints instead"
+            )
+        reachable = largest_reachable_z(self.generation_batch_size)
+        if self.advantage_filter == "paper" and self.filter_threshold >= reachable:
+            raise ValueError(
+                f"the advantage filter cannot act: among {self.generation_batch_size} rollouts no |z| exceeds "
+                f"{reachable:.2f}, and the threshold is {self.filter_threshold:g}. Raise trainer.rollout_batch_size, lower "
+                "advantage_filter.threshold, or set advantage_filter=none."
+            )
+        if self.pre_clip and self.ratio_is_one:
+            raise ValueError(
+                "Pre-CLIP cannot act: each rollout batch gives one update, so the ratio is always 1. Set "
+                "trainer.train_batch_size below trainer.rollout_batch_size, or trainer.num_iterations above 1, or clip=none."
+            )
+
+
+def settings_without_effect(args: StableReinforceConfig) -> list[str]:
+    """Messages about settings that cannot act in this run but are harmless; those that defeat their purpose raise."""
+    messages = []
+    ppo_clip = math.isfinite(args.epsilon) and args.loss_type != "cispo"
+    if ppo_clip and args.ratio_is_one:
+        messages.append(
+            "The PPO clip has no effect: each rollout batch gives one update, so the ratio is always 1. For off-policy "
+            "updates set trainer.train_batch_size below trainer.rollout_batch_size, or trainer.num_iterations above 1."
+        )
+    if args.pre_clip and ppo_clip and args.importance_sampling_level == "sequence":
+        messages.append("With a sequence-level ratio, Pre-CLIP clamps the tokens before they are averaged.")
+    if args.delta is not None and args.pre_clip and args.delta >= args.delta_max:
+        messages.append(f"delta={args.delta:g} has no effect: Pre-CLIP already bounds the ratio by {args.delta_max:g}.")
+    return messages

@@ -1,0 +1,159 @@
+"""One training job from settings to a finished run folder: evaluate, train, evaluate again, record."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from r1reward.benchmarks.both_orders import judge_both_orders
+from r1reward.data.build import Splits, build_splits, training_dataset
+from r1reward.inference.reward_model import RewardModel
+from r1reward.models.loading import load_model, load_processor, resolve
+from r1reward.rewards.consistency import RuleJudge
+from r1reward.rewards.preference import PreferenceReward
+from r1reward.settings import RewardSettings, TrainSettings
+from r1reward.tracking.run_folder import RunFolder, git_commit, versions
+from r1reward.tracking.trackers import Tracker, build_tracker
+from r1reward.trainer.arguments import trainer_arguments
+from r1reward.trainer.collapse import Collapse, find_collapse
+from r1reward.trainer.config import StableReinforceConfig
+
+
+@dataclass
+class Job:
+    """A job whose settings and data were checked: `Job.prepare(...)` raises what a user can mend, `run()` does the work."""
+
+    settings: TrainSettings
+    folder: Path
+    command: str
+    splits: Splits
+    reward: PreferenceReward
+    arguments: StableReinforceConfig
+    run_folder: RunFolder
+
+    @classmethod
+    def prepare(cls, settings: TrainSettings, folder: str | Path, command: str) -> "Job":
+        """Check settings and data and start the run folder.
+
+        Args:
+            settings: Everything about the job.
+            folder: Its run folder, which must not hold a run yet unless `trainer.resume_from` is set.
+            command: The command line, for the record.
+
+        Raises:
+            ValueError: For wrong settings or data, before anything trains.
+        """
+        arguments = trainer_arguments(settings, folder)
+        reward = build_reward(settings.reward)
+        resolve(settings.model.path)
+        splits = build_splits(settings.data)
+        resumed = settings.trainer.resume_from is not None
+        run_folder = RunFolder.create(folder, asdict(settings), command, exist_ok=resumed)
+        return cls(settings, Path(folder), command, splits, reward, arguments, run_folder)
+
+    def run(self) -> dict:
+        """Evaluate, train, evaluate again; returns the summary, which is also in `summary.json`."""
+        settings, started, clock = self.settings, datetime.now(UTC), time.perf_counter()
+        processor, model = load_processor(settings.model), load_model(settings.model)
+        name = f"{settings.arm}-s{settings.seed}"
+        seconds = {"evaluation": 0.0, "training": 0.0}
+        tracker = build_tracker(
+            settings.logger.kind,
+            project=settings.logger.project,
+            study=settings.study,
+            name=name,
+            arm=settings.arm,
+            seed=settings.seed,
+            tags=[settings.algorithm.name, *settings.logger.tags],
+            config=asdict(settings),
+            folder=str(self.folder),
+        )
+        with tracker:
+            with _timed(seconds, "evaluation"):
+                before = after = self._evaluate(model, processor, "before training")
+            collapse = Collapse()
+            if settings.trainer.max_steps > 0:
+                with _timed(seconds, "training"):
+                    collapse = self._train(model, processor, tracker)
+                with _timed(seconds, "evaluation"):
+                    after = self._evaluate(model, processor, "after training")
+            metrics = self.run_folder.read_metrics()
+            summary = {
+                "run": {
+                    "name": name,
+                    "study": settings.study,
+                    "arm": settings.arm,
+                    "seed": settings.seed,
+                    "stage": "rl",
+                    "git_commit": git_commit(),
+                    "command": self.command,
+                    "started": started.isoformat(timespec="seconds"),
+                    "versions": versions(),
+                },
+                "evaluation": {"before": before, "after": after},
+                "collapse": asdict(collapse),
+                "steps": metrics[-1]["step"] if metrics else 0,
+                "seconds": {"total": time.perf_counter() - clock, **seconds},
+            }
+            self.run_folder.write_summary(summary)
+            tracker.summary({key: summary[key] for key in ("evaluation", "collapse", "steps", "seconds")})
+        return summary
+
+    def _train(self, model, processor, tracker: Tracker) -> Collapse:
+        """Train the model in place; says whether the run collapsed."""
+        from transformers import PrinterCallback
+
+        from r1reward.trainer.callbacks import CollapseGuard, MetricsRecorder, ProgressBar
+        from r1reward.trainer.samples import SampleWriter
+        from r1reward.trainer.stable_reinforce import StableReinforceTrainer
+
+        options = self.settings.trainer
+        guard = CollapseGuard()
+        trainer = StableReinforceTrainer(
+            model=model,
+            reward=self.reward,
+            args=self.arguments,
+            on_rollouts=SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch),
+            train_dataset=training_dataset(self.splits.train),
+            processing_class=processor,
+            callbacks=[MetricsRecorder(self.run_folder, tracker), guard, ProgressBar()],
+        )
+        trainer.remove_callback(PrinterCallback)  # it prints raw metric dictionaries
+        trainer.train(resume_from_checkpoint=options.resume_from)
+        if options.save_model:
+            trainer.save_model(str(self.folder / "model"))
+        return guard.collapse or find_collapse(self.run_folder.read_metrics())
+
+    def _evaluate(self, model, processor, title: str) -> dict:
+        """Summary by split (see `BothOrders.summary`); empty where evaluation is off or nothing is held out."""
+        from tqdm.auto import tqdm
+
+        options, splits = self.settings.trainer, self.splits.evaluation
+        if not options.evaluate or not splits:
+            return {}
+        reward_model = RewardModel(model, processor)
+        with tqdm(total=2 * sum(map(len, splits.values())), desc=f"accuracy {title}", unit="verdict") as bar:
+            return {
+                split: judge_both_orders(
+                    reward_model, rows, options.eval_batch_size, options.max_completion_length, on_progress=bar.update
+                ).summary()
+                for split, rows in splits.items()
+            }
+
+
+def build_reward(settings: RewardSettings) -> PreferenceReward:
+    """The preference reward with its consistency judge."""
+    return PreferenceReward(
+        consistency_weight=settings.consistency_weight,
+        format_weight=settings.format_weight,
+        semantics=settings.semantics,
+        judge={"rule": RuleJudge, "none": lambda: None}[settings.judge.kind](),
+    )
+
+
+@contextmanager
+def _timed(seconds: dict, key: str):
+    start = time.perf_counter()
+    yield
+    seconds[key] += time.perf_counter() - start
