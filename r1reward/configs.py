@@ -1,8 +1,10 @@
 """Where the configs lie, and how a composed Hydra config becomes settings. Imports no torch."""
 
+import os
 import re
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -57,3 +59,15 @@ def command_line() -> str:
     """The command line as it can be typed again."""
     module = "r1reward." + Path(sys.argv[0]).stem
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def quiet_libraries():
+    """Keep the terminal for what the user needs: no telemetry, no bars for loading weights, no notices for library authors."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

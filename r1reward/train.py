@@ -9,7 +9,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from r1reward.configs import CONFIG_FOLDER, check_sweep, command_line, compose_settings
+from r1reward.configs import CONFIG_FOLDER, check_sweep, command_line, compose_settings, quiet_libraries
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
@@ -19,13 +19,12 @@ def main(config: DictConfig) -> float | None:
     """Run one job and return its held-out accuracy, which an optimising sweeper can maximise."""
     from hydra.core.hydra_config import HydraConfig
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     hydra_config = HydraConfig.get()
     folder = hydra_config.runtime.output_dir
     try:
         check_sweep(hydra_config)
         settings = compose_settings(config)
+        quiet_libraries()
         from r1reward.trainer.job import Job
 
         job = Job.prepare(settings, folder, command_line())

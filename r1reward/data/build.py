@@ -42,7 +42,8 @@ def _shapes(settings: DataSettings) -> Splits:
             raise ValueError(f"data: the split {name} needs at least 1 row, got {size}")
     rows = {
         split: [
-            preference_row(settings.seed, split, index, settings.prompt, tuple(settings.levels)) for index in range(size)
+            preference_row(settings.seed, split, index, settings.prompt, tuple(settings.levels))
+            for index in range(size)
         ]
         for split, size in sizes.items()
     }

@@ -74,7 +74,8 @@ class RewardModel:
 
     def _generate(self, rows: list[PreferenceRow], max_new_tokens: int) -> list[Judgement]:
         texts = [
-            self.processor.apply_chat_template(row.messages(), tokenize=False, add_generation_prompt=True) for row in rows
+            self.processor.apply_chat_template(row.messages(), tokenize=False, add_generation_prompt=True)
+            for row in rows
         ]
         images = [[open_image(source) for source in row.images] for row in rows]
         inputs = self.processor(

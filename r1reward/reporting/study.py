@@ -46,5 +46,7 @@ def shown(path: str | Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def _interval(value: dict) -> str:
+def _interval(value: dict | None) -> str:
+    if value is None:  # nothing to measure it on, such as a position rate without a single verdict
+        return "    – "
     return f"{100 * value['mean']:5.1f} % [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"

@@ -37,6 +37,9 @@ SECTIONS = {
 }
 
 
+TAG_LENGTH = 64  # characters; W&B refuses longer tags
+
+
 def section(name: str) -> str:
     """The dashboard name of a metric: "rewards/result/mean" -> "reward/result/mean", "loss" -> "train/loss"."""
     if name in SECTIONS:
@@ -136,11 +139,12 @@ class WandbTracker(Tracker):
             name=name,
             id=id_file.read_text(encoding="utf-8").strip(),
             resume="allow" if mode == "online" else None,  # offline files of one id are joined when they are synced
-            tags=list(dict.fromkeys([arm, *tags])),
+            tags=list(dict.fromkeys(tag[:TAG_LENGTH] for tag in [arm, *tags])),
             job_type=job_type,
             config={**config, "job": {"study": study, "arm": arm, "seed": seed}},
             dir=str(folder),
             mode=mode,
+            settings=wandb.Settings(silent=mode == "offline", console="off"),
             # Without it a second init returns the run still open and both jobs land in one (wandb issue 1314). Unlike
             # "create_new" it also sets wandb.run, so a callback that logs to W&B by itself joins this run.
             reinit="finish_previous",

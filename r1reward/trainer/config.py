@@ -91,7 +91,9 @@ class StableReinforceConfig(GRPOConfig):
         if self.filter_threshold <= 0:
             raise ValueError(f"the filter threshold must be positive, got {self.filter_threshold}")
         if self.kl_in_reward and self.beta:
-            raise ValueError("KL is either in the reward (k1) or in the loss (k3), not in both: set one coefficient to 0")
+            raise ValueError(
+                "KL is either in the reward (k1) or in the loss (k3), not in both: set one coefficient to 0"
+            )
         if self.kl_in_reward and self.advantage_estimator not in ("batch", "reinforce_plus_plus_baseline"):
             raise ValueError(
                 f"a KL penalty in the reward makes advantages per token, which {self.advantage_estimator!r} does not define; "

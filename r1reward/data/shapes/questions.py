@@ -8,9 +8,10 @@ one); at lower levels it is any other value.
 import random
 from dataclasses import dataclass
 
-from r1reward.data.shapes.world import COLORS, SHAPES, UNSEEN, Scene
+from r1reward.data.shapes.world import COLORS, SHAPES, Scene
 
 KINDS = ("color", "shape", "count", "relation", "existence")
+KINDS_PER_LEVEL = {1: ("color", "shape", "existence"), 2: KINDS, 3: KINDS}
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 
 
@@ -71,16 +72,17 @@ def _count(rng, scene, subjects, level):
         number, noun = len(scene.having(form=shape.form)), f"{shape.form}"
     else:
         number, noun = len(scene.having(color=shape.color)), f"{shape.color} shape"
-    near = [n for n in (number - 1, number + 1) if 1 <= n <= 6]
+    near = [n for n in (number - 1, number + 1) if n >= 1]
     lie = rng.choice(near if level == 3 else [n for n in range(1, 5) if n != number])
     return Question("count", f"How many {noun}s are there?", NUMBERS[number], NUMBERS[lie], "")
 
 
 def _relation(rng, scene, subjects, level):
+    unique = [s for s in scene.shapes if len(scene.having(form=s.form)) == 1]
     pairs = []
-    for a in subjects:
-        for b in scene.shapes:
-            if a is b or len(scene.having(a.color, a.form)) > 1 or len(scene.having(b.color, b.form)) > 1:
+    for a in unique:
+        for b in unique:
+            if a is b or a not in subjects:
                 continue
             if a.column != b.column:
                 pairs.append((a, b, "left of" if a.column < b.column else "right of", ("left of", "right of")))
@@ -90,23 +92,26 @@ def _relation(rng, scene, subjects, level):
         return None
     a, b, truth, options = rng.choice(pairs)
     lie = options[1] if truth == options[0] else options[0]
-    text = f"Is the {a.name} {options[0]} or {options[1]} the {b.name}?"
+    text = f"Is the {a.form} {options[0]} or {options[1]} the {b.form}?"
     return Question("relation", text, truth, lie, "It is {} it.")
 
 
 def _existence(rng, scene, subjects, level):
     shape = rng.choice(subjects)
-    color, form = shape.color, shape.form
-    if rng.random() < 0.5:  # ask about something absent that shares a colour or a form with what is there
-        absent = [(color, f) for f in SHAPES] + [(c, form) for c in COLORS]
-        is_unseen = (color, form) in UNSEEN
-        absent = [x for x in absent if not scene.having(*x) and (is_unseen or x not in UNSEEN)]
+    by_form = rng.random() < 0.5
+    value, every = (shape.form, SHAPES) if by_form else (shape.color, tuple(COLORS))
+    if rng.random() < 0.5:
+        shown = {s.form if by_form else s.color for s in scene.shapes}
+        absent = [v for v in every if v not in shown]
         if not absent:
             return None
-        color, form = rng.choice(absent)
-    truth = "yes" if scene.having(color, form) else "no"
-    text = f"Is there a {color} {form}?"
-    return Question("existence", text, truth, "no" if truth == "yes" else "yes", "The answer is {}.")
+        truth, value = "no", rng.choice(absent)
+    else:
+        truth = "yes"
+    noun = value if by_form else f"{value} shape"
+    article = "an" if noun[0] in "aeio" else "a"
+    lie = "no" if truth == "yes" else "yes"
+    return Question("existence", f"Is there {article} {noun}?", truth, lie, "The answer is {}.")
 
 
 _ASK = {"color": _color, "shape": _shape, "count": _count, "relation": _relation, "existence": _existence}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.rows import ImageSource, PreferenceRow
-from r1reward.data.shapes.questions import KINDS, Question, ask
+from r1reward.data.shapes.questions import KINDS_PER_LEVEL, Question, ask
 from r1reward.data.shapes.world import Scene, random_scene, render, to_png
 
 SPLITS = ("train", "held_out", "out_of_distribution")
@@ -46,7 +46,7 @@ def make_row(seed: int, split: str, index: int, levels: tuple[int, ...] = (1, 2,
     rng = random.Random(f"{seed}/{split}/{index}")
     unseen = split == "out_of_distribution"
     level = rng.choice(levels)
-    kind = rng.choice(KINDS)
+    kind = rng.choice(KINDS_PER_LEVEL[level])
     question = None
     while question is None:
         scene = random_scene(rng, level, unseen)

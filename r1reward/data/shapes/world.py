@@ -33,7 +33,7 @@ COMBINATIONS = tuple((color, shape) for color in COLORS for shape in SHAPES)
 SEEN = tuple(combination for combination in COMBINATIONS if combination not in UNSEEN)
 
 # Number of shapes in a scene, by level.
-SHAPES_PER_LEVEL = {1: (2, 2), 2: (3, 3), 3: (4, 5)}
+SHAPES_PER_LEVEL = {1: (1, 1), 2: (2, 2), 3: (3, 4)}
 
 
 @dataclass(frozen=True)

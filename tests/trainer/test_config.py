@@ -1,0 +1,59 @@
+"""Settings that cannot act raise or warn with the remedy; one rollout per prompt is allowed."""
+
+import warnings
+
+import pytest
+
+from r1reward.trainer.config import SettingHasNoEffect
+
+
+def test_one_rollout_per_prompt_is_allowed(make_arguments):
+    arguments = make_arguments(num_generations=1)
+    assert arguments.num_generations == 1
+    assert arguments.generation_batch_size == 16
+    assert arguments.updates_per_rollout == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"steps_per_generation": 1, "advantage_filter": "none"},
+            "Pre-CLIP cannot act.*trainer.train_batch_size below",
+        ),
+        ({"filter_threshold": 3.9}, r"no \|z\| exceeds 3.87.*Raise trainer.rollout_batch_size"),
+        ({"advantage_estimator": "group", "num_generations": 1}, "needs num_generations >= 2"),
+        ({"advantage_estimator": "gae"}, "unknown advantage estimator 'gae'; choose one of"),
+        ({"advantage_filter": "sigma"}, "unknown advantage filter 'sigma'; choose one of"),
+        ({"delta_min": 2.0}, "0 < delta_min < 1 < delta_max"),
+        ({"kl_in_reward": 0.1, "beta": 0.1}, "not in both"),
+        ({"kl_in_reward": 0.1, "advantage_estimator": "group"}, "algorithm.kl.placement=loss"),
+        ({"scale_advantages": False}, "has no effect"),
+        ({"load_best_model_at_end": True, "eval_strategy": "no"}, "load_best_model_at_end"),
+    ],
+)
+def test_settings_that_defeat_their_purpose_raise(make_arguments, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_arguments(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"steps_per_generation": 1, "pre_clip": False, "advantage_filter": "none"},
+            "The PPO clip has no effect.*trainer.num_iterations above 1",
+        ),
+        ({"importance_sampling_level": "sequence"}, "clamps the tokens before they are averaged"),
+        ({"delta": 2000.0}, "delta=2000 has no effect"),
+    ],
+)
+def test_settings_without_effect_warn(make_arguments, changes, message):
+    with pytest.warns(SettingHasNoEffect, match=message):
+        make_arguments(**changes)
+
+
+def test_sound_settings_do_not_warn(make_arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SettingHasNoEffect)
+        make_arguments()

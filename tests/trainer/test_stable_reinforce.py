@@ -1,0 +1,201 @@
+"""The hooks of the trainer: advantages and filter, Pre-CLIP, the composite reward, images in every pass."""
+
+import math
+
+import pytest
+import torch
+
+from r1reward.algorithm.clipping import ppo_clip_loss
+from r1reward.rewards.consistency import RuleJudge
+from r1reward.rewards.preference import PreferenceReward
+from r1reward.trainer.stable_reinforce import StableReinforceTrainer
+from tests.trainer.conftest import letters
+
+
+@pytest.fixture
+def make_trainer(make_model, make_arguments, processor, dataset):
+    def make(reward=letters, model=None, **changes):
+        trainer = StableReinforceTrainer(
+            model=model or make_model(),
+            reward=reward,
+            args=make_arguments(**changes),
+            train_dataset=dataset,
+            processing_class=processor,
+        )
+        trainer.current_gradient_accumulation_steps = 1  # set by `train()`, which these tests do not call
+        return trainer
+
+    return make
+
+
+def rollout(trainer) -> dict:
+    """One rollout batch as the trainer would make it, before it is shuffled and split."""
+    trainer.model.train()
+    return trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
+
+
+def one_wrong(completions, **kwargs) -> list[float]:
+    return [0.0] + [1.0] * (len(completions) - 1)
+
+
+def test_batch_estimator_with_one_rollout_per_prompt(make_trainer):
+    rewards = [float(i % 4) for i in range(16)]
+    trainer = make_trainer(lambda completions, **kw: rewards, num_generations=1, advantage_filter="none")
+    advantages = rollout(trainer)["advantages"]
+    values = torch.tensor(rewards)
+    expected = (values - values.mean()) / values.std(correction=0)
+    torch.testing.assert_close(advantages, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "threshold", "zeroed"), [("paper", 3.0, 1), ("paper", 3.9, 0), ("none", 3.0, 0)])
+def test_filter_zeroes_the_one_wrong_row_among_sixteen(make_trainer, kind, threshold, zeroed):
+    """15 ones and a zero: z of the zero is -sqrt(15) = -3.87, of the ones 1/sqrt(15) = 0.26."""
+    if threshold > math.sqrt(15):
+        with pytest.raises(ValueError, match="the advantage filter cannot act"):
+            make_trainer(one_wrong, advantage_filter=kind, filter_threshold=threshold)
+        return
+    trainer = make_trainer(one_wrong, advantage_filter=kind, filter_threshold=threshold)
+    batch = rollout(trainer)
+    assert (batch["advantages"] == 0).sum() == zeroed
+    assert trainer._metrics["train"]["advantage_filter/fraction"] == [zeroed / 16]
+    assert len(batch["completion_mask"]) == 16  # zeroed, not removed
+    kept = batch["advantages"][1:]
+    torch.testing.assert_close(kept, torch.full((15,), 1 / math.sqrt(15)), atol=1e-5, rtol=0)
+
+
+def test_filtered_fraction_is_split_by_right_and_wrong_verdicts(make_trainer, rows):
+    """One right verdict among sixteen: the filter takes it, so all of the right ones and none of the wrong ones."""
+    reward = PreferenceReward(judge=RuleJudge())
+    trainer = make_trainer(reward, num_generations=1)
+    original = trainer._generate
+
+    def answer(prompts):
+        outcome = list(original(prompts))
+        outcome[3] = [[{"role": "assistant", "content": "no verdict"}] for _ in outcome[3]]
+        text = f"<think>So response {first['label']} is better.</think><answer>{first['label']}</answer>"
+        outcome[3][0] = [{"role": "assistant", "content": text}]
+        return tuple(outcome)
+
+    inputs = next(iter(trainer.get_train_dataloader()))
+    first = inputs[0]
+    trainer._generate = answer
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(inputs)
+    metrics = trainer._metrics["train"]
+    assert metrics["rewards/result/mean"] == [1 / 16]
+    assert metrics["rewards/consistency/mean"] == [1.0]  # of the one that was judged
+    assert metrics["rewards/total/mean"] == [2.0 / 16]  # 1 * (1 + 0.5 * 1) + 0.5
+    assert metrics["advantage_filter/fraction_right"] == [1.0]
+    assert metrics["advantage_filter/fraction_wrong"] == [0.0]
+    assert batch["advantages"][0] == 0
+
+
+def test_loss_is_the_formula_of_the_paper(make_trainer):
+    """Log-ratios inside and outside the PPO range: the trainer's loss equals the formula on the clamped log-ratio."""
+    trainer = make_trainer()
+    batch = rollout(trainer)
+    now = trainer._current_log_probs(batch)
+    shift = torch.linspace(-9, 9, now.numel()).view(now.shape)
+    batch["old_per_token_logps"] = now - shift
+    loss = trainer._compute_loss(trainer.model, batch)
+    log_ratio = shift.clamp(math.log(1e-3), math.log(1e3))
+    expected = ppo_clip_loss(log_ratio, batch["advantages"], batch["completion_mask"], 0.2, 0.2)
+    torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
+    share = ((shift.abs() > math.log(1e3)) * batch["completion_mask"]).sum() / batch["completion_mask"].sum()
+    assert trainer._metrics["train"]["pre_clip/fraction"][-1] == pytest.approx(share.item())
+    assert trainer._metrics["train"]["log_ratio/max_abs"][-1] == pytest.approx(9, abs=1e-3)
+
+
+@pytest.mark.parametrize(("pre_clip", "finite"), [(True, True), (False, False)])
+def test_pre_clip_keeps_an_overflowing_ratio_out_of_the_gradient(make_trainer, pre_clip, finite):
+    """A log-ratio of 95 overflows float32 when exponentiated (e^88.7 is the largest); the PPO clip comes too late."""
+    trainer = make_trainer(pre_clip=pre_clip)
+    batch = rollout(trainer)
+    batch["old_per_token_logps"] = trainer._current_log_probs(batch)
+    batch["old_per_token_logps"][0, 0] -= 95
+    batch["advantages"] = torch.ones(16)
+    trainer._compute_loss(trainer.model, batch).backward()
+    gradients = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+    assert gradients.isfinite().all().item() is finite
+
+
+def test_every_pass_sees_the_images(make_trainer, make_model, processor, rows, tmp_path):
+    """Old and reference log-probabilities equal those of a plain forward pass with images, and change with the image."""
+    make_model(seed=3).save_pretrained(tmp_path / "model")
+    model = type(make_model()).from_pretrained(tmp_path / "model")
+    trainer = make_trainer(model=model, beta=0.1)
+    looks = {"policy": 0, "reference": 0}
+    for name, watched in (("policy", trainer.model), ("reference", trainer.ref_model)):
+        watched.model.visual.register_forward_hook(lambda *_, name=name: looks.__setitem__(name, looks[name] + 1))
+    batch = rollout(trainer)
+    assert looks["policy"] > 0 and looks["reference"] > 0
+
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
+        "mm_token_type_ids": batch["mm_token_type_ids"],
+        "pixel_values": batch["pixel_values"],
+        "image_grid_thw": batch["image_grid_thw"],
+    }
+
+    def log_probs(**changes):
+        with torch.no_grad():
+            logits = type(model).forward(fresh, **(inputs | changes)).logits
+        every = torch.log_softmax(logits[:, :-1].float(), -1).gather(-1, ids[:, 1:, None])[..., 0]
+        return every[:, -batch["completion_ids"].shape[1] :] * batch["completion_mask"]
+
+    fresh = type(model).from_pretrained(tmp_path / "model")
+    with_images = log_probs()
+    blank = log_probs(pixel_values=torch.zeros_like(batch["pixel_values"]))
+    assert (with_images - blank).abs().max() > 1e-3  # the images matter to this model
+    for key in ("old_per_token_logps", "ref_per_token_logps"):
+        torch.testing.assert_close(batch[key] * batch["completion_mask"], with_images, atol=1e-4, rtol=1e-4)
+
+    looks["policy"] = 0
+    loss = trainer._compute_loss(trainer.model, {key: value for key, value in batch.items()})
+    assert looks["policy"] > 0 and loss.isfinite()
+
+
+def test_kl_in_the_reward_gives_token_advantages_and_no_kl_in_the_loss(make_trainer, make_model, tmp_path):
+    make_model(seed=3).save_pretrained(tmp_path / "model")
+    model = type(make_model()).from_pretrained(tmp_path / "model")
+    trainer = make_trainer(model=model, kl_in_reward=0.5, advantage_filter="none")
+    with torch.no_grad():
+        trainer.ref_model.model.language_model.norm.weight.mul_(3)  # so that the reference differs
+    batch = rollout(trainer)
+    mask = batch["completion_mask"]
+    penalty = (batch["old_per_token_logps"] - batch["ref_per_token_logps"]) * mask
+    rewards = torch.tensor(trainer._logs["rewards"]["letters"])[-16:]
+    returns = rewards[:, None] - 0.5 * penalty.flip(1).cumsum(1).flip(1)
+    tokens = returns[mask.bool()]
+    expected = (returns - tokens.mean()) / tokens.std(correction=0)
+    assert batch["advantages"].shape == mask.shape
+    torch.testing.assert_close(batch["advantages"] * mask, expected * mask, atol=1e-4, rtol=1e-4)
+    with_kl = trainer._compute_loss(trainer.model, dict(batch))
+    batch["ref_per_token_logps"] = batch["ref_per_token_logps"] - 5
+    assert torch.equal(with_kl, trainer._compute_loss(trainer.model, dict(batch)))
+    assert trainer.beta == 0.5  # the rollouts of the next cycle still compute reference log-probabilities
+
+
+def test_composite_total_is_a_product(make_trainer):
+    trainer = make_trainer(PreferenceReward(consistency_weight=0.5, format_weight=0.5, judge=RuleJudge()))
+    right, consistent, formatted = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.0])
+    assert trainer.composite_reward.total(right, consistent, formatted).tolist() == [2.0, 0.5]
+    assert trainer.reward_func_names == ["result", "consistency", "format", "total"]
+    assert trainer.reward_weights.tolist() == [0, 0, 0, 1]
+
+
+def test_right_padding_is_refused(make_model, make_arguments, dataset, processor):
+    processor.tokenizer.padding_side = "right"
+    try:
+        with pytest.raises(ValueError, match="pad on the left"):
+            StableReinforceTrainer(
+                model=make_model(),
+                reward=letters,
+                args=make_arguments(),
+                train_dataset=dataset,
+                processing_class=processor,
+            )
+    finally:
+        processor.tokenizer.padding_side = "left"
