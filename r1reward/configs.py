@@ -16,7 +16,7 @@ CONFIG_FOLDER = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.par
 
 
 def arm_name(overrides: str, study: str) -> str:
-    """Name of a variant from Hydra's override_dirname ("clip=ppo,reward.format_weight=0"); the study's where nothing differs."""
+    """Name of a variant from Hydra's override_dirname ("clip=ppo,seed_free=0"); the study's where nothing differs."""
     return re.sub(r"[^\w.,=+\-]+", "_", overrides).strip("_") or study
 
 

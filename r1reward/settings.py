@@ -65,7 +65,7 @@ class AlgorithmSettings:
         estimator: `batch`, `group`, `leave_one_out` or `reinforce_plus_plus_baseline`.
         num_generations: Rollouts per prompt; 1 is allowed with the estimator `batch`.
         scale_advantages: Whether `group` divides by the group's deviation.
-        loss_type: How token losses are averaged: `grpo` (per-sequence mean, then batch mean), `dr_grpo`, `dapo`, `bnpo`, `cispo`.
+        loss_type: How token losses are averaged: `grpo` (per-sequence mean, then batch mean), `dr_grpo`, `dapo`, ...
         importance_sampling_level: `token`, or `sequence` (GSPO).
         mask_truncated_completions: Whether completions cut at the length limit are left out of the loss.
         kl: The KL penalty.

@@ -61,9 +61,7 @@ def keep_mask(
     if kind not in FILTERS:
         raise ValueError(f"unknown advantage filter {kind!r}; choose one of {FILTERS}")
     if mask is not None and mask.shape != advantages.shape:
-        raise ValueError(
-            f"mask has shape {tuple(mask.shape)}, the advantages {tuple(advantages.shape)}; they must be equal"
-        )
+        raise ValueError(f"mask has shape {tuple(mask.shape)}, the advantages {tuple(advantages.shape)}; they must be equal")
     if lengths is not None and lengths.shape != advantages.shape:
         raise ValueError(
             f"lengths has shape {tuple(lengths.shape)}, the advantages {tuple(advantages.shape)}: lengths go with one "

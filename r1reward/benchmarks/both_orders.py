@@ -66,7 +66,5 @@ def judge_both_orders(
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> BothOrders:
     """Judge each row as given and with its responses swapped, 2n verdicts in all."""
-    judgements = reward_model.judge(
-        rows + [row.swapped() for row in rows], batch_size, max_new_tokens, on_progress=on_progress
-    )
+    judgements = reward_model.judge(rows + [row.swapped() for row in rows], batch_size, max_new_tokens, on_progress=on_progress)
     return BothOrders(rows, judgements[: len(rows)], judgements[len(rows) :])

@@ -95,9 +95,7 @@ def mean_interval(values_per_seed: Sequence[float] | np.ndarray, confidence: flo
     return Interval(mean, mean - half, mean + half)
 
 
-def paired_difference(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, confidence: float = 0.95
-) -> Interval:
+def paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
     """Mean of a - b over seeds with its t interval; an interval without 0 is a difference at that confidence.
 
     Args:

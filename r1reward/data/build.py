@@ -41,10 +41,7 @@ def _shapes(settings: DataSettings) -> Splits:
         if size < 1:
             raise ValueError(f"data: the split {name} needs at least 1 row, got {size}")
     rows = {
-        split: [
-            preference_row(settings.seed, split, index, settings.prompt, tuple(settings.levels))
-            for index in range(size)
-        ]
+        split: [preference_row(settings.seed, split, index, settings.prompt, tuple(settings.levels)) for index in range(size)]
         for split, size in sizes.items()
     }
     return Splits(rows.pop("train"), rows)

@@ -63,9 +63,7 @@ class RewardModel:
         try:
             for start in range(0, len(order), batch_size):
                 indices = order[start : start + batch_size]
-                for index, judgement in zip(
-                    indices, self._generate([rows[i] for i in indices], max_new_tokens), strict=True
-                ):
+                for index, judgement in zip(indices, self._generate([rows[i] for i in indices], max_new_tokens), strict=True):
                     judgements[index] = judgement
                 on_progress(len(indices))
         finally:
@@ -73,14 +71,11 @@ class RewardModel:
         return judgements
 
     def _generate(self, rows: list[PreferenceRow], max_new_tokens: int) -> list[Judgement]:
-        texts = [
-            self.processor.apply_chat_template(row.messages(), tokenize=False, add_generation_prompt=True)
-            for row in rows
-        ]
+        texts = [self.processor.apply_chat_template(row.messages(), tokenize=False, add_generation_prompt=True) for row in rows]
         images = [[open_image(source) for source in row.images] for row in rows]
-        inputs = self.processor(
-            text=texts, images=images if any(images) else None, padding=True, return_tensors="pt"
-        ).to(self.model.device)
+        inputs = self.processor(text=texts, images=images if any(images) else None, padding=True, return_tensors="pt").to(
+            self.model.device
+        )
         tokenizer = self.processor.tokenizer
         suppressed = getattr(self.model.config, "image_token_id", None)
         output = self.model.generate(

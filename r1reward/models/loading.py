@@ -44,9 +44,7 @@ def resolve(path: str) -> str:
         return str(folder)
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
     if looks_local and not Path(path).expanduser().is_dir():
-        raise ValueError(
-            f"model.path={path}: no such folder. Give a folder, a hub id such as org/name, or `{EMBEDDED}`."
-        )
+        raise ValueError(f"model.path={path}: no such folder. Give a folder, a hub id such as org/name, or `{EMBEDDED}`.")
     return str(Path(path).expanduser()) if looks_local else path
 
 

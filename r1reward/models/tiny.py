@@ -1,7 +1,7 @@
 """The embedded default: a Qwen2.5-VL of about a million parameters with its own tokenizer and processor.
 
-The classes, the chat layout, the special tokens and the file names are those of a 7B checkpoint, so that everything that runs on
-this model runs on that one. Two settings are not scaled-down copies, because a small model needs them otherwise:
+The classes, the chat layout, the special tokens and the file names are those of a 7B checkpoint, so that everything that runs
+on this model runs on that one. Two settings are not scaled-down copies, because a small model needs them otherwise:
 
 - `initializer_range` grows as the width shrinks (0.08 at width 128); with the usual 0.02 the image was ignored.
 - `<think>`, `</think>`, `<answer>`, `</answer>` are single tokens, but not special ones: decoding must keep them.

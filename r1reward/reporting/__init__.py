@@ -35,9 +35,7 @@ def report(
     return paths
 
 
-def write_report(
-    comparison, output: Path | str, title: str | None = None, question: str | None = None
-) -> dict[str, Path]:
+def write_report(comparison, output: Path | str, title: str | None = None, question: str | None = None) -> dict[str, Path]:
     """Writes table.md, table.json, accuracy.png, curves.png and index.html into `output`; paths by short name.
 
     Args:

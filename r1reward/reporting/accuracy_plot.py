@@ -63,9 +63,7 @@ def _draw_arm(axis, row: int, colour: str, before: Estimate | None, after: Estim
             axis.plot([low, high], [row, row], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt", zorder=2)
             ends += [low, high]
         # The ring is wider than the dot, so that both show where nothing changed.
-        marker = (
-            {"markersize": 6, "zorder": 5} if filled else {"markersize": 10.5, "markerfacecolor": "white", "zorder": 4}
-        )
+        marker = {"markersize": 6, "zorder": 5} if filled else {"markersize": 10.5, "markerfacecolor": "white", "zorder": 4}
         axis.plot(100 * value.mean, row, "o", color=colour, markeredgewidth=1.4, **marker)
     seeds = [100 * seed for seed in seeds if seed is not None]
     if len(seeds) > 1:

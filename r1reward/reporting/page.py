@@ -31,9 +31,7 @@ def write_page(
     import jinja2
 
     # autoescape=True, not select_autoescape: that goes by the file's ending, and ours is .j2.
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((Path(__file__).parent / "page.html.j2").read_text(encoding="utf-8"))
     categories = sorted({category for arm in comparison.arms for category in arm.by_category})
     text = template.render(

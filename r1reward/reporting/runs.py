@@ -64,9 +64,7 @@ def find_run_folders(folders: list[Path | str]) -> list[Path]:
     pending = [Path(folder) for folder in reversed(folders)]
     for folder in pending:
         if not folder.is_dir():
-            raise ValueError(
-                f"{folder}: no such folder; give run folders or folders above them, for example runs/<study>"
-            )
+            raise ValueError(f"{folder}: no such folder; give run folders or folders above them, for example runs/<study>")
     while pending:
         folder = pending.pop()
         if is_run_folder(folder):  # what lies below a run folder (checkpoints, images) is its own business

@@ -99,9 +99,7 @@ def points(value: Estimate | None, runs: int, separated: bool = False) -> Cell:
     if value.low is None or value.high is None:
         return Cell(_signed(value.mean), remark="one seed, no interval")
     if separated:
-        remarks.append(
-            "not separated" if value.contains_zero else f"interval {'above' if value.low > 0 else 'below'} 0"
-        )
+        remarks.append("not separated" if value.contains_zero else f"interval {'above' if value.low > 0 else 'below'} 0")
     return Cell(_signed(value.mean), f"{_signed(value.low)}, {_signed(value.high)}", ", ".join(remarks))
 
 
@@ -118,9 +116,7 @@ def footnotes(comparison: Comparison) -> list[str]:
     notes = [f"Accuracy is on {items} {split} pairs, each judged in both orders; guessing gives 50 %."]
     estimates = [value for arm in comparison.arms for value in (arm.before, arm.after, arm.other_after) if value]
     if any(value.over == "seeds" for value in estimates):
-        notes.append(
-            "Brackets: 95 % t-interval across seeds. All seeds judge the same items; it says nothing of other items."
-        )
+        notes.append("Brackets: 95 % t-interval across seeds. All seeds judge the same items; it says nothing of other items.")
     if any(value.over == "items" for value in estimates):
         notes.append("† one seed: 95 % bootstrap interval over the items of that run; other seeds may differ by more.")
     if len(comparison.arms) > 1:

@@ -147,9 +147,7 @@ class PreferenceReward:
         verdicts = [parse(text, "strict" if self.semantics == "paper" else "released") for text in texts]
         return verdicts, [float(v.choice == label) for v, label in zip(verdicts, labels, strict=True)]
 
-    def _consistencies(
-        self, verdicts: list[Verdict], results: list[float]
-    ) -> tuple[list[float | None], dict[str, int]]:
+    def _consistencies(self, verdicts: list[Verdict], results: list[float]) -> tuple[list[float | None], dict[str, int]]:
         """The consistency term per row, and the numbers of rows `judged`, `failed` and `unknown`."""
         values: list[float | None] = [None] * len(verdicts)
         right = [row for row, result in enumerate(results) if result == 1.0] if self.judge is not None else []

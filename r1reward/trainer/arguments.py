@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-from r1reward.settings import TrainSettings
+from r1reward.settings import TrainerSettings, TrainSettings
 from r1reward.trainer.config import StableReinforceConfig
 
 
@@ -102,7 +102,7 @@ def _refuse_doubles(extra: dict):
         "scale_rewards": "algorithm.estimator",
     }
     for name in extra:
-        same = named.get(name, f"trainer.{name}" if name in TrainSettings.__annotations__ else None)
+        same = named.get(name, f"trainer.{name}" if name in TrainerSettings.__annotations__ else None)
         if same:
             raise ValueError(f"trainer.extra.{name}: set {same} instead")
         if name not in StableReinforceConfig.__dataclass_fields__:

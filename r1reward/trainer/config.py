@@ -72,15 +72,13 @@ class StableReinforceConfig(GRPOConfig):
 
     def _check_own_settings(self):
         if self.advantage_estimator not in ESTIMATORS:
-            raise ValueError(
-                f"unknown advantage estimator {self.advantage_estimator!r}; choose one of {sorted(ESTIMATORS)}"
-            )
+            raise ValueError(f"unknown advantage estimator {self.advantage_estimator!r}; choose one of {sorted(ESTIMATORS)}")
         if self.advantage_filter not in FILTERS:
             raise ValueError(f"unknown advantage filter {self.advantage_filter!r}; choose one of {sorted(FILTERS)}")
         if self.advantage_estimator in GROUP_ESTIMATORS and self.num_generations < 2:
             raise ValueError(
-                f"the estimator {self.advantage_estimator!r} compares rollouts of one prompt, so it needs num_generations >= 2, "
-                f"got {self.num_generations}. Raise algorithm.num_generations, or use algorithm.estimator=batch."
+                f"the estimator {self.advantage_estimator!r} compares rollouts of one prompt: num_generations >= 2, got "
+                f"{self.num_generations}. Raise algorithm.num_generations, or use algorithm.estimator=batch."
             )
         if not self.scale_advantages and self.advantage_estimator != "group":
             raise ValueError(
@@ -91,9 +89,7 @@ class StableReinforceConfig(GRPOConfig):
         if self.filter_threshold <= 0:
             raise ValueError(f"the filter threshold must be positive, got {self.filter_threshold}")
         if self.kl_in_reward and self.beta:
-            raise ValueError(
-                "KL is either in the reward (k1) or in the loss (k3), not in both: set one coefficient to 0"
-            )
+            raise ValueError("KL is either in the reward (k1) or in the loss (k3), not in both: set one coefficient to 0")
         if self.kl_in_reward and self.advantage_estimator not in ("batch", "reinforce_plus_plus_baseline"):
             raise ValueError(
                 f"a KL penalty in the reward makes advantages per token, which {self.advantage_estimator!r} does not define; "

@@ -154,9 +154,7 @@ class StableReinforceTrainer(GRPOTrainer):
         if "old_per_token_logps" not in batch:
             batch["old_per_token_logps"] = self._current_log_probs(batch)
         if self.args.advantage_estimator == "reinforce_plus_plus_baseline":
-            rewards = rewards - rewards.view(-1, self.num_generations).nanmean(1).repeat_interleave(
-                self.num_generations
-            )
+            rewards = rewards - rewards.view(-1, self.num_generations).nanmean(1).repeat_interleave(self.num_generations)
         mask = batch["completion_mask"]
         penalty = k1(batch["old_per_token_logps"], batch["ref_per_token_logps"])
         self._metrics["train"]["kl_in_reward"].append(
@@ -244,9 +242,7 @@ class StableReinforceTrainer(GRPOTrainer):
     def _log_ratio(self, log_probs, old):
         """Metrics of the log-ratio before any clip, over all processes."""
         local = pre_clip_statistics(log_probs, old, self._completion_mask, self.args.delta_min, self.args.delta_max)
-        sums = self.accelerator.reduce(
-            torch.stack([local["clamped"].float(), local["tokens"].float()]), reduction="sum"
-        )
+        sums = self.accelerator.reduce(torch.stack([local["clamped"].float(), local["tokens"].float()]), reduction="sum")
         largest = self.accelerator.gather(local["max_abs_log_ratio"]).max()
         metrics = self._metrics["train" if self.model.training else "eval"]
         name = "pre_clip/fraction" if self.args.pre_clip else "log_ratio/fraction_beyond_pre_clip"

@@ -72,9 +72,7 @@ def test_group_equals_trl_bit_for_bit(data, num_generations, prompts, scale):
     value = st.one_of(st.sampled_from([0.0, 0.5, 1.5, 2.0, NAN]), st.floats(-10, 10, width=32))
     size = num_generations * prompts
     rewards = torch.tensor(data.draw(st.lists(value, min_size=size, max_size=size)), dtype=torch.float32)
-    assert torch.equal(
-        advantage.group(rewards, num_generations, scale), trl_advantages(rewards, num_generations, scale)
-    )
+    assert torch.equal(advantage.group(rewards, num_generations, scale), trl_advantages(rewards, num_generations, scale))
 
 
 def test_group_by_hand():
@@ -132,9 +130,7 @@ def test_unknown_names_and_switches_without_effect_are_refused():
         estimate("reinforce", torch.zeros(4), 2)
     with pytest.raises(ValueError, match="scale=False has no effect on the estimator 'batch'"):
         estimate("batch", torch.zeros(4), 2, scale=False)
-    assert torch.equal(
-        estimate("group", torch.arange(4.0), 2, scale=False), advantage.group(torch.arange(4.0), 2, scale=False)
-    )
+    assert torch.equal(estimate("group", torch.arange(4.0), 2, scale=False), advantage.group(torch.arange(4.0), 2, scale=False))
 
 
 def test_token_returns_by_hand():

@@ -58,9 +58,7 @@ def test_equal_to_clamping_the_log_ratio_in_value_and_gradient(pairs, deltas):
     torch.exp(torch.clamp(paper - old, math.log(deltas[0]), math.log(deltas[1]))).sum().backward()
     clamped = torch.clamp(log_probs - old, math.log(deltas[0]), math.log(deltas[1]))
     torch.testing.assert_close(pre_clip(log_probs, old, *deltas) - old, clamped, rtol=0, atol=1e-12)
-    away = ((log_probs - old - math.log(deltas[0])).abs() > 1e-9) & (
-        (log_probs - old - math.log(deltas[1])).abs() > 1e-9
-    )
+    away = ((log_probs - old - math.log(deltas[0])).abs() > 1e-9) & ((log_probs - old - math.log(deltas[1])).abs() > 1e-9)
     torch.testing.assert_close(ours.grad[away], paper.grad[away])  # on a bound itself rounding decides the side
 
 

@@ -264,10 +264,7 @@ def test_rows_tied_by_any_image_stay_together():
 
 def test_rows_without_an_image_and_images_in_memory_are_grouped_too():
     text = [PreferenceRow(str(n), (), f"q{n % 20}", ("a", "b"), 1, ("", "", "")) for n in range(60)]
-    data = [
-        PreferenceRow(f"b{n}", (ImageSource(data=bytes([n % 20])),), "q", ("a", "b"), 1, ("", "", ""))
-        for n in range(60)
-    ]
+    data = [PreferenceRow(f"b{n}", (ImageSource(data=bytes([n % 20])),), "q", ("a", "b"), 1, ("", "", "")) for n in range(60)]
     train, held_out = split(text, 0.5, seed=0)
     assert not {row.question for row in train} & {row.question for row in held_out}
     train, held_out = split(data, 0.5, seed=0)

@@ -27,9 +27,7 @@ def test_no_runs_and_no_folder_are_errors_that_name_the_folder(tmp_path):
 
 
 def test_non_finite_metrics_come_back_as_floats(tmp_path):
-    run = load_run(
-        write_run(tmp_path / "run", arm="a", seed=0, metrics=[{"step": 1, "loss": "NaN", "reward": "-Infinity"}])
-    )
+    run = load_run(write_run(tmp_path / "run", arm="a", seed=0, metrics=[{"step": 1, "loss": "NaN", "reward": "-Infinity"}]))
     assert math.isnan(run.metrics[0]["loss"]) and run.metrics[0]["reward"] == -math.inf
 
 

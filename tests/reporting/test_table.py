@@ -46,10 +46,7 @@ def test_json_is_strict_and_keeps_shares(study):
     full = document["arms"][0]
     assert document["baseline"] == full["arm"] == "full" and full["seeds"] == [0, 1, 2]
     assert round(full["after"]["mean"], 4) == 0.7933 and full["difference"] is None
-    assert (
-        document["unfinished"] == ["full_3"]
-        and document["config_differences"]["algorithm.filter"]["no_filter"] == "false"
-    )
+    assert document["unfinished"] == ["full_3"] and document["config_differences"]["algorithm.filter"]["no_filter"] == "false"
 
 
 def test_footnotes_name_what_is_left_out(study):

@@ -157,9 +157,7 @@ def test_no_text_raises_and_ok_means_a_choice(text, pattern):
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize(
-    "piece", ["<think>", "<answer>", "</think><answer>", "<think></think>", "1", "1.", " ", "<", "a\n"]
-)
+@pytest.mark.parametrize("piece", ["<think>", "<answer>", "</think><answer>", "<think></think>", "1", "1.", " ", "<", "a\n"])
 def test_a_megabyte_of_anything_is_read(piece, pattern):
     """Quadratic time would need hours here."""
     for text in (piece * (1_000_000 // len(piece)), "<think>" + piece * (1_000_000 // len(piece)) + "<answer>2"):

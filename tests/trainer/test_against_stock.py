@@ -27,9 +27,7 @@ def train(trainer):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.04])
-def test_both_switches_off_equals_stock_grpo_bit_for_bit(
-    make_model, make_arguments, processor, dataset, tmp_path, beta
-):
+def test_both_switches_off_equals_stock_grpo_bit_for_bit(make_model, make_arguments, processor, dataset, tmp_path, beta):
     model_path = tmp_path / "model"  # the reference model of a KL term is loaded from a folder
     make_model().save_pretrained(model_path)
     load = type(make_model()).from_pretrained

@@ -1,4 +1,4 @@
-"""What the trainer relies on in TRL 1.16: names, signatures and the keys of a rollout batch. A release that moves them fails here."""
+"""What the trainer relies on in TRL 1.16: names, signatures, the keys of a rollout batch. A release that moves them fails."""
 
 import inspect
 

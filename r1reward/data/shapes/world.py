@@ -1,8 +1,8 @@
 """Scenes of the shapes world: coloured shapes on a 3 x 3 grid, and how they are drawn.
 
-A scene is a pure function of its random generator, so a row is reproduced from `(seed, split, index)` alone. One grid cell is
-28 x 28 pixels, which is one visual token of the embedded Qwen2.5-VL (patch 14, merge 2). The background is the mean colour of the
-CLIP normalisation: a white one saturates it and a small model then ignores the image.
+A scene is a pure function of its random generator, so a row is reproduced from `(seed, split, index)` alone. One grid cell
+is 28 x 28 pixels, which is one visual token of the embedded Qwen2.5-VL (patch 14, merge 2). The background is the mean colour
+of the CLIP normalisation: a white one saturates it and a small model then ignores the image.
 """
 
 import io
@@ -26,9 +26,7 @@ GRID = 3  # cells per side
 SIZE = CELL * GRID  # pixels per side
 
 # Combinations that no training or held-out scene ever shows; out-of-distribution scenes always ask about one of them.
-UNSEEN = frozenset(
-    [("red", "cross"), ("green", "diamond"), ("blue", "circle"), ("yellow", "triangle"), ("purple", "square")]
-)
+UNSEEN = frozenset([("red", "cross"), ("green", "diamond"), ("blue", "circle"), ("yellow", "triangle"), ("purple", "square")])
 COMBINATIONS = tuple((color, shape) for color in COLORS for shape in SHAPES)
 SEEN = tuple(combination for combination in COMBINATIONS if combination not in UNSEEN)
 
@@ -76,8 +74,8 @@ def random_scene(rng: random.Random, level: int, unseen: bool = False) -> Scene:
     shapes = []
     for index, (row, column) in enumerate(cells):
         color, form = rng.choice(sorted(UNSEEN) if unseen and index == 0 else SEEN)
-        jitter = (rng.randint(-3, 3), rng.randint(-3, 3))
-        shapes.append(Shape(color, form, row, column, jitter, radius=rng.randint(8, 10)))
+        jitter = (rng.randint(-2, 2), rng.randint(-2, 2))
+        shapes.append(Shape(color, form, row, column, jitter, radius=rng.randint(10, 12)))
     return Scene(tuple(shapes))
 
 

@@ -1,0 +1,53 @@
+# Everything a newcomer needs; each target installs first what it needs. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-all lint format cold-start study configs wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## install the package and its tools into .venv (about 2 minutes, 6 GB)
+
+$(INSTALLED): pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+train: install ## the main job: train the embedded reward model with StableReinforce (about 5 minutes on 2 cores)
+	$(BIN)/python -m r1reward.train
+
+study: install ## the study of clipping: every clip variant x seeds, then a report
+	$(BIN)/python -m r1reward.train +experiment=ablate_clip
+
+test: install ## lint and the tests that CI runs (under 10 minutes)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+test-all: install ## all tests, the long ones too
+	$(BIN)/python -m pytest --slow
+
+lint: install ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## apply the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+cold-start: install ## make the embedded checkpoint anew (about 10 minutes on 2 cores)
+	$(BIN)/python -m r1reward.cold_start
+
+configs: install ## write the flattened reference config anew
+	$(BIN)/python -m tests.reference_config
+
+wheel: install ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what was built and cached, not the runs
+	rm -rf dist build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,134 @@
+"""Every YAML under conf/ composes, resolves and becomes settings that the trainer accepts."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from r1reward.configs import CONFIG_FOLDER, compose_settings
+from r1reward.settings import TrainSettings, parse_settings
+from r1reward.trainer.arguments import trainer_arguments
+from tests.reference_config import REFERENCE, composed, reference_text
+
+GROUPS = ("model", "data", "algorithm", "clip", "advantage_filter", "reward", "reward/judge", "trainer", "logger")
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_FOLDER / group).glob("*.yaml"))]
+EXPERIMENTS = sorted(path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml"))
+COMPONENTS = sorted(path.stem for path in (CONFIG_FOLDER / "component").glob("*.yaml"))
+
+
+def settings_of(*overrides: str) -> TrainSettings:
+    config = composed(*overrides)
+    config.arm = "test"  # names the job by Hydra's runtime, which `compose` has not
+    return compose_settings(config)
+
+
+def test_every_yaml_is_covered():
+    known = {CONFIG_FOLDER / group / f"{name}.yaml" for group, name in OPTIONS}
+    known |= {CONFIG_FOLDER / "experiment" / f"{name}.yaml" for name in EXPERIMENTS}
+    known |= {CONFIG_FOLDER / "component" / f"{name}.yaml" for name in COMPONENTS}
+    known |= {CONFIG_FOLDER / f"{name}.yaml" for name in ("train", "cold_start", "train.reference")}
+    assert set(CONFIG_FOLDER.rglob("*.yaml")) == known
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_becomes_settings(group, name, tmp_path):
+    extra = ["reward.consistency_weight=0"] if (group, name) == ("reward/judge", "none") else []
+    settings = settings_of(f"{group}={name}", *extra)
+    if not (settings.trainer.bf16 or settings.trainer.use_vllm):  # those need a GPU to be built
+        arguments = trainer_arguments(settings, tmp_path)
+        assert arguments.generation_batch_size == settings.trainer.rollout_batch_size
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_every_component_becomes_settings(name, tmp_path):
+    trainer_arguments(settings_of("+experiment=ablate_components", f"component={name}"), tmp_path)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_job_of_an_experiment_becomes_settings(name, tmp_path):
+    """Each value that the experiment sweeps over is composed; settings it does not name stay the defaults."""
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = compose("train", overrides=[f"+experiment={name}"], return_hydra_config=True)
+    assert config.hydra.mode.name == "MULTIRUN"
+    assert config.study == name
+    params = OmegaConf.to_container(config.hydra.sweeper.params)
+    assert len(str(params.pop("seed")).split(",")) >= 3
+    jobs = 0
+    for key, values in params.items():
+        override = OverridesParser.create().parse_override(f"{key}={values}")
+        for value in override.sweep_string_iterator() if override.is_sweep_override() else [values]:
+            trainer_arguments(settings_of(f"+experiment={name}", f"{key}={value}"), tmp_path / str(jobs))
+            jobs += 1
+    assert jobs >= 3
+
+
+def test_the_arms_of_ablate_clip_differ_in_the_clip_alone():
+    arms = [settings_of("+experiment=ablate_clip", f"clip={name}") for name in ("pre_clip", "ppo", "none")]
+    for field in fields(TrainSettings):
+        different = len({repr(getattr(arm, field.name)) for arm in arms}) > 1
+        assert different == (field.name == "clip"), field.name
+
+
+@pytest.mark.parametrize("name", ["stable_reinforce", "reinforce_plus_plus", "grpo"])
+def test_a_baseline_sets_clip_and_filter_but_the_command_line_wins(name):
+    stable = name == "stable_reinforce"
+    settings = settings_of(f"algorithm={name}")
+    assert settings.clip.pre_clip is stable
+    assert settings.advantage_filter.kind == ("paper" if stable else "none")
+    settings = settings_of(f"algorithm={name}", "clip=none", "advantage_filter=released")
+    assert settings.clip.epsilon_low is None
+    assert settings.advantage_filter.kind == "released"
+
+
+def test_reference_config_is_current():
+    assert REFERENCE.read_text(encoding="utf-8") == reference_text(), "run `make configs`"
+
+
+def test_every_setting_is_documented():
+    source = Path(CONFIG_FOLDER.parent / "r1reward" / "settings.py").read_text(encoding="utf-8")
+    classes = re.findall(r"class (\w+Settings):\n    \"\"\"(.*?)\"\"\"\n(.*?)(?=\n\n\n)", source, re.DOTALL)
+    assert len(classes) >= 10
+    for name, docstring, body in classes:
+        nested = {"model", "data", "algorithm", "clip", "advantage_filter", "reward", "trainer", "logger"}
+        for setting in re.findall(r"^    (\w+):", body, re.MULTILINE):
+            assert f"{setting}:" in docstring or f"{setting}," in docstring or setting in nested, f"{name}.{setting}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clip": {"pre_clip": True, "epsilonn": 1}}, r"clip.epsilonn: unknown setting; clip has pre_clip, delta_min"),
+        ({"clip": {}}, "clip.pre_clip: missing"),
+        ({"clip": {"pre_clip": "yes"}}, "clip.pre_clip=yes: expected true or false, got str"),
+        ({"advantage_filter": {"kind": "sigma"}}, "advantage_filter.kind=sigma: choose one of paper, released, none"),
+        ({"data": {"reader": "shapes", "levels": 3}}, "data.levels=3: expected a list"),
+        ({"data": {"reader": "shapes", "num_eval": True}}, "data.num_eval=True: expected a whole number"),
+        ({"trainer": 3}, "trainer: expected settings, got 3"),
+    ],
+)
+def test_wrong_settings_name_themselves(change, message):
+    config = composed()
+    config.arm = "test"
+    values = OmegaConf.to_container(config, resolve=True) | change
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_settings(TrainSettings, values)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.micro_batch_size=48"], "micro_batch_size x processes must divide train_batch_size"),
+        (["algorithm=grpo", "algorithm.num_generations=7"], "must be a multiple of algorithm.num_generations=7"),
+        (["clip=none", "clip.epsilon_high=0.3"], "clip.epsilon_high has no effect without clip.epsilon_low"),
+        (["+trainer.extra.beta=0.1"], "trainer.extra.beta: set algorithm.kl.coefficient instead"),
+        (["+trainer.extra.learning_rate=0.1"], "trainer.extra.learning_rate: set trainer.learning_rate instead"),
+        (["+trainer.extra.bogus=1"], "trainer.extra.bogus: GRPOConfig of TRL has no such argument"),
+    ],
+)
+def test_contradictory_settings_are_refused(overrides, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trainer_arguments(settings_of(*overrides), tmp_path)
