@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from r1reward.configs import CONFIG_FOLDER
 
 REFERENCE = CONFIG_FOLDER / "train.reference.yaml"
-HEADER = "# Every setting of `python -m r1reward.train` with its default. Written by `make configs`; documented in r1reward/settings.py.\n"
+HEADER = "# Every setting of `python -m r1reward.train`, by `make configs`; documented in r1reward/settings.py.\n"
 
 
 def composed(*overrides: str, name: str = "train"):

@@ -5,7 +5,7 @@ prompt (arXiv 2505.02835, appendix), in our words: compare inside <think>, no ti
 """
 
 PROMPTS = {
-    "short": "{question}\nResponse 1: {response_1}\nResponse 2: {response_2}",
+    "short": "{question}\n{response_1} Response 1\n{response_2} Response 2",
     "r1_reward": (
         "You are an impartial judge. Below are a question about the attached image and two responses from multimodal "
         "models. First compare both responses with the image, step by step, between <think> and </think>. You may not "

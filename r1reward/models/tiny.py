@@ -132,12 +132,11 @@ def build_model(
 
 def tokenizer_corpus(seed: int = 0, num_rows: int = 4000) -> list[str]:
     """Texts of the shapes world and the judge prompts, from which the tokenizer is learnt."""
-    from r1reward.data.shapes.annotator import Annotator, describe
+    from r1reward.data.shapes.annotator import Annotator
     from r1reward.data.shapes.rows import make_row
 
     texts = list(PROMPTS.values())
     for index in range(num_rows):
         row = make_row(seed, "train", index)
-        trace = Annotator().trace(random.Random(index), row.question, row.values, tuple(map(bool, row.sure)))
-        texts += [row.question.text, *row.responses(), trace, describe(row.scene)]
+        texts += [row.question.text, *row.responses(), row.trace(Annotator(), random.Random(index))]
     return texts

@@ -1,12 +1,14 @@
-"""How the embedded model gets its cold start: supervised, on the shapes world, in two stages.
+"""How the embedded model gets its cold start: on the shapes world, in three stages.
 
-Stage 1 stands in for the pre-training that a real vision-language model brings along. It practises seeing (questions with their
-answers, captions) and comparing (traces of an annotator without faults). Stage 2 is the cold start proper, as in R1-Reward
-(arXiv 2505.02835, section on the cold start): supervised training on an annotator's traces. The annotator is imperfect
-(`r1reward.data.shapes.annotator`), and the model takes its habits over; it is these that RL has to remove.
+1. *Vision*: the vision tower learns to name the colour and the form in each grid cell, through two linear heads that are thrown
+   away. Without it the language model's gradient takes hundreds of steps to make the tower see.
+2. *Pre-training*: traces of an annotator without faults. These two stages stand in for what a real vision-language model brings
+   along.
+3. *Cold start*: traces of the imperfect annotator (`r1reward.data.shapes.annotator`), as R1-Reward trains on GPT-4o's (arXiv
+   2505.02835, section on the cold start). The model takes the annotator's habits over, and RL has to remove them.
 
-Learnt while making it: without stage 1's clean comparisons the tone bias drowns the signal of what fits; scenes of one shape
-must be among the rows, or binding colour to form takes several times as long to emerge.
+Learnt while making it: if the biased traces come first, the tone bias drowns the signal of what fits; a trace that first says
+what it sees turns every question into copying, which a small model learns several times as fast as looking up a shape directly.
 """
 
 import math
@@ -15,41 +17,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from r1reward.benchmarks.both_orders import judge_both_orders
-from r1reward.data.prompts import prompt_parts
-from r1reward.data.rows import PreferenceRow
-from r1reward.data.shapes.annotator import Annotator, describe
-from r1reward.data.shapes.questions import KINDS_PER_LEVEL, ask
-from r1reward.data.shapes.rows import ShapesRow, make_row, preference_row
+from r1reward.data.shapes.annotator import Annotator
+from r1reward.data.shapes.rows import ShapesRow, make_row, preference_row, to_preference_row
+from r1reward.data.shapes.world import COLORS, GRID, SHAPES
 from r1reward.inference.reward_model import RewardModel
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
 
-FACTS_PER_ROW = 4  # questions with answers in one practice row
 LABEL_IGNORED = -100
+PERFECT = Annotator(tone=0, perception=0, slip=0)
 
 
 @dataclass(frozen=True)
 class ColdStartSettings:
-    """Settings of the two stages; see conf/cold_start.yaml.
+    """Settings of the three stages; see conf/cold_start.yaml.
 
     Attributes:
         output: Folder of the checkpoint; null: the package's own.
         seed: Of initialisation, rows and the annotator's mistakes.
         batch_size: Rows per step.
-        learning_rate: Peak; decays along a cosine over both stages.
-        pretraining_steps: Steps of stage 1.
-        practice_share: Share of stage 1's rows that only practise seeing.
-        cold_start_steps: Steps of stage 2.
+        learning_rate: Peak of stages 2 and 3; decays along one cosine over both.
+        vision_steps: Steps of stage 1.
+        pretraining_steps: Steps of stage 2.
+        cold_start_steps: Steps of stage 3.
         annotator: Rates of the imperfect annotator's mistakes.
         evaluation_rows: Held-out rows judged at the end.
     """
 
     batch_size: int
     learning_rate: float
+    vision_steps: int
     pretraining_steps: int
-    practice_share: float
     cold_start_steps: int
     output: str | None = None
     seed: int = 0
@@ -57,89 +58,87 @@ class ColdStartSettings:
     evaluation_rows: int = 400
 
 
-def practice(rng: random.Random, row: ShapesRow) -> tuple[str, str]:
-    """A request and its answer that only need seeing: a caption, or questions about the scene with their answers."""
-    if rng.random() < 0.5:
-        return "What is in the image?", describe(row.scene)
-    facts = []
-    while len(facts) < FACTS_PER_ROW:
-        question = ask(rng, row.scene, rng.choice(KINDS_PER_LEVEL[row.level]), row.level)
-        if question is not None:
-            facts.append(f"{question.text} {question.sentence(question.truth)}")
-    return "What do you see?", " ".join(facts)
-
-
-def comparison(rng: random.Random, row: ShapesRow, annotator: Annotator) -> tuple[str, str]:
-    """A judge prompt and the annotator's trace."""
-    before, between, after = prompt_parts("short", row.question.text)
-    first, second = row.responses()
-    trace = annotator.trace(rng, row.question, row.values, (row.sure[0] is not None, row.sure[1] is not None))
-    return before + first + between + second + after, trace
-
-
-def make_batch(processor, examples: list[tuple]) -> dict:
-    """Model inputs for (image, request, answer) examples; the loss is on the answer and the end token alone."""
-    tokenizer = processor.tokenizer
-    content = [{"type": "image", "text": None}]
-    prompts = [
-        processor.apply_chat_template(
-            [{"role": "user", "content": [*content, {"type": "text", "text": request}]}],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        for _, request, _ in examples
-    ]
-    answers = [answer + tokenizer.eos_token for *_, answer in examples]
-    texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    inputs = processor(text=texts, images=[[image] for image, *_ in examples], padding=True, return_tensors="pt")
-    labels = torch.full_like(inputs["input_ids"], LABEL_IGNORED)
-    for row, answer in enumerate(answers):  # padded on the left, so the answer is the row's end
-        length = len(tokenizer(answer)["input_ids"])
-        labels[row, -length:] = inputs["input_ids"][row, -length:]
-    return {**inputs, "labels": labels}
-
-
 def make_cold_start(settings: ColdStartSettings, folder: str | Path) -> dict:
-    """Train both stages, save model and processor to `folder`, return the summary on held-out rows (`BothOrders.summary`)."""
+    """Run the stages, save model and processor to `folder`, return the summary on held-out rows (`BothOrders.summary`)."""
     torch.manual_seed(settings.seed)
-    rng = random.Random(settings.seed)
     processor = build_processor(tokenizer_corpus(settings.seed))
     model = build_model(processor)
+    train_vision(model, processor, settings)
+    train_traces(model, processor, settings)
+    model.half().save_pretrained(folder)  # half the size; loaded in float32
+    model.float()
+    processor.save_pretrained(folder)
+    rows = [preference_row(settings.seed, "held_out", index) for index in range(settings.evaluation_rows)]
+    return judge_both_orders(RewardModel(model, processor), rows, batch_size=200, max_new_tokens=64).summary()
+
+
+def train_vision(model, processor, settings: ColdStartSettings):
+    """Stage 1: the tower's output token of each grid cell tells the colour and the form in it, or that it is empty."""
+    tower = model.model.visual
+    width = tower.config.out_hidden_size
+    heads = nn.ModuleList([nn.Linear(width, 1 + len(COLORS)), nn.Linear(width, 1 + len(SHAPES))])
+    parameters = [*tower.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=3e-3, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=settings.vision_steps, pct_start=0.1)
+    colors, forms = list(COLORS), list(SHAPES)
+    for step in tqdm(range(settings.vision_steps), desc="vision", unit="step"):
+        rows = [make_row(settings.seed, "train", step * 64 + index, levels=(3,)) for index in range(64)]
+        pixels = processor.image_processor([row.image() for row in rows], return_tensors="pt")
+        tokens = tower(pixels["pixel_values"], grid_thw=pixels["image_grid_thw"]).pooler_output  # (64 * 9, width)
+        targets = torch.zeros(2, len(rows), GRID, GRID, dtype=torch.long)
+        for number, row in enumerate(rows):
+            for shape in row.scene.shapes:
+                targets[0, number, shape.row, shape.column] = 1 + colors.index(shape.color)
+                targets[1, number, shape.row, shape.column] = 1 + forms.index(shape.form)
+        loss = sum(
+            nn.functional.cross_entropy(head(tokens), target) for head, target in zip(heads, targets.flatten(1), strict=True)
+        )
+        _update(loss, parameters, optimizer, schedule)
+
+
+def train_traces(model, processor, settings: ColdStartSettings):
+    """Stages 2 and 3: supervised on traces, of the perfect annotator and then of the imperfect one."""
+    rng = random.Random(settings.seed)
     steps = settings.pretraining_steps + settings.cold_start_steps
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-
-    def schedule(step: int) -> float:
-        return min(1.0, (step + 1) / 50) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / 50) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / steps)))
+    )
     model.train()
     with tqdm(total=steps, desc="pre-training", unit="step") as bar:
         for step in range(steps):
-            pretraining = step < settings.pretraining_steps
+            annotator = PERFECT if step < settings.pretraining_steps else settings.annotator
             if step == settings.pretraining_steps:
                 bar.set_description("cold start")
-            annotator = Annotator(tone=0, perception=0, slip=0) if pretraining else settings.annotator
-            practice_share = settings.practice_share if pretraining else 0.1
-            examples = []
-            for index in range(step * settings.batch_size, (step + 1) * settings.batch_size):
-                row = make_row(settings.seed, "train", index)
-                request, answer = practice(rng, row) if rng.random() < practice_share else comparison(rng, row, annotator)
-                examples.append((row.image(), request, answer))
-            loss = model(**make_batch(processor, examples)).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
+            indices = range(step * settings.batch_size, (step + 1) * settings.batch_size)
+            rows = [make_row(settings.seed, "train", index) for index in indices]
+            loss = model(**trace_batch(processor, rows, annotator, rng)).loss
+            _update(loss, parameters, optimizer, schedule)
             bar.update()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    save(model, processor, folder)
-    rows: list[PreferenceRow] = [preference_row(settings.seed, "held_out", i) for i in range(settings.evaluation_rows)]
-    return judge_both_orders(RewardModel(model, processor), rows, batch_size=200, max_new_tokens=48).summary()
 
 
-def save(model, processor, folder: str | Path) -> None:
-    """Write the checkpoint with its weights in float16, half the size; it is loaded in float32."""
-    model.half().save_pretrained(folder)
-    model.float()
-    processor.save_pretrained(folder)
+def trace_batch(processor, rows: list[ShapesRow], annotator: Annotator, rng: random.Random) -> dict:
+    """Model inputs of judge prompts with the annotator's traces; the loss is on the trace and the end token alone."""
+    tokenizer = processor.tokenizer
+    answers = [row.trace(annotator, rng) + tokenizer.eos_token for row in rows]
+    prompts = [
+        processor.apply_chat_template(to_preference_row(row).messages(), tokenize=False, add_generation_prompt=True)
+        for row in rows
+    ]
+    texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+    inputs = processor(text=texts, images=[[row.image()] for row in rows], padding=True, return_tensors="pt")
+    labels = torch.full_like(inputs["input_ids"], LABEL_IGNORED)
+    for number, answer in enumerate(answers):  # padded on the left, so the answer is the row's end
+        length = len(tokenizer(answer)["input_ids"])
+        labels[number, -length:] = inputs["input_ids"][number, -length:]
+    return {**inputs, "labels": labels}
+
+
+def _update(loss, parameters, optimizer, schedule):
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    schedule.step()

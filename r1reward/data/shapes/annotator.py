@@ -2,7 +2,7 @@
 
 It looks, says what it sees, compares and concludes, in the form that the reward model must use:
 
-    <think>The circle is red. Response 2 fits. So response 2 is better.</think><answer>2</answer>
+    <think>red circle, blue square. It is red. Response 2 fits. So response 2 is better.</think><answer>2</answer>
 
 Its mistakes are systematic, as those of real judges are, and each has a rate:
 
@@ -18,6 +18,7 @@ import random
 from dataclasses import dataclass
 
 from r1reward.data.shapes.questions import NUMBERS, Question
+from r1reward.data.shapes.world import Scene
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,14 @@ class Annotator:
             return NUMBERS[NUMBERS.index(truth) - 1]
         return truth
 
-    def trace(self, rng: random.Random, question: Question, values: tuple[str, str], sure: tuple[bool, bool]) -> str:
+    def trace(
+        self, rng: random.Random, scene: Scene, question: Question, values: tuple[str, str], sure: tuple[bool, bool]
+    ) -> str:
         """The annotator's completion.
 
         Args:
             rng: Source of its mistakes.
+            scene: What the image shows.
             question: The question asked.
             values: What response 1 and response 2 state.
             sure: Whether response 1 and response 2 sound sure of themselves.
@@ -58,12 +62,11 @@ class Annotator:
             choice = 1
             reason = "Neither fits."
         written = 1 if choice == 2 and rng.random() < self.slip else choice
-        think = f"{question.sentence(seen)} {reason} So response {choice} is better."
+        think = f"{describe(scene)} {question.sentence(seen)} {reason} So response {choice} is better."
         return f"<think>{think}</think><answer>{written}</answer>"
 
 
-def describe(scene) -> str:
-    """A perfect caption, cell by cell in reading order: what the cold start practises seeing on."""
+def describe(scene: Scene) -> str:
+    """What the scene shows, in reading order: "red circle, blue square."."""
     shapes = sorted(scene.shapes, key=lambda s: (s.row, s.column))
-    rows, columns = ("top", "middle", "bottom"), ("left", "center", "right")
-    return "; ".join(f"{rows[s.row]} {columns[s.column]} {s.name}" for s in shapes) + "."
+    return ", ".join(shape.name for shape in shapes) + "."

@@ -28,11 +28,10 @@ class Question:
     lie: str
     template: str
 
-    def sentence(self, value: str) -> str:
-        """The answer that states `value`, as a sentence without style."""
-        if self.kind == "count":
-            return f"There {'is' if value == 'one' else 'are'} {value}."
-        return self.template.format(value)
+    def sentence(self, value: str, adverb: str = "") -> str:
+        """The answer that states `value`, with an adverb of certainty or plain."""
+        text = self.template.format(value)
+        return text.replace(" is ", f" is {adverb} ", 1) if adverb else text
 
 
 def ask(rng: random.Random, scene: Scene, kind: str, level: int, unseen: bool = False) -> Question | None:
@@ -69,12 +68,12 @@ def _shape(rng, scene, subjects, level):
 def _count(rng, scene, subjects, level):
     shape = rng.choice(subjects)
     if rng.random() < 0.5:
-        number, noun = len(scene.having(form=shape.form)), f"{shape.form}"
+        number, plural = len(scene.having(form=shape.form)), "crosses" if shape.form == "cross" else f"{shape.form}s"
     else:
-        number, noun = len(scene.having(color=shape.color)), f"{shape.color} shape"
+        number, plural = len(scene.having(color=shape.color)), f"{shape.color} shapes"
     near = [n for n in (number - 1, number + 1) if n >= 1]
     lie = rng.choice(near if level == 3 else [n for n in range(1, 5) if n != number])
-    return Question("count", f"How many {noun}s are there?", NUMBERS[number], NUMBERS[lie], "")
+    return Question("count", f"How many {plural} are there?", NUMBERS[number], NUMBERS[lie], "The number is {}.")
 
 
 def _relation(rng, scene, subjects, level):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.rows import ImageSource, PreferenceRow
+from r1reward.data.shapes.annotator import Annotator
 from r1reward.data.shapes.questions import KINDS_PER_LEVEL, Question, ask
 from r1reward.data.shapes.world import Scene, random_scene, render, to_png
 
 SPLITS = ("train", "held_out", "out_of_distribution")
-SURE = ("Certainly.", "Definitely.", "Undoubtedly.")
+SURE = ("certainly", "definitely", "undoubtedly")
 SURE_SHARE = 0.7  # share of rows in which exactly one response, right or wrong, sounds sure of itself
 
 
@@ -31,8 +32,12 @@ class ShapesRow:
 
     def responses(self) -> tuple[str, str]:
         """The two answers as the prompt shows them."""
-        worded = [self.question.sentence(value) for value in self.values]
-        return tuple(f"{text} {tail}" if tail else text for text, tail in zip(worded, self.sure, strict=True))
+        first, second = self.values
+        return self.question.sentence(first, self.sure[0] or ""), self.question.sentence(second, self.sure[1] or "")
+
+    def trace(self, annotator: Annotator, rng: random.Random) -> str:
+        """What the annotator writes about this row."""
+        return annotator.trace(rng, self.scene, self.question, self.values, (bool(self.sure[0]), bool(self.sure[1])))
 
     def image(self):
         """The scene as an RGB image of 84 x 84 pixels."""
@@ -62,8 +67,13 @@ def make_row(seed: int, split: str, index: int, levels: tuple[int, ...] = (1, 2,
 def preference_row(seed: int, split: str, index: int, prompt: str = "short", levels=(1, 2, 3)) -> PreferenceRow:
     """The row in the form that everything downstream reads, its image encoded as PNG."""
     row = make_row(seed, split, index, levels)
+    return to_preference_row(row, prompt, id=f"{split}-{seed}-{index}")
+
+
+def to_preference_row(row: ShapesRow, prompt: str = "short", id: str = "") -> PreferenceRow:
+    """A row of the world with its image encoded and its question put into the named prompt."""
     return PreferenceRow(
-        id=f"{split}-{seed}-{index}",
+        id=id,
         images=(ImageSource(data=to_png(row.image())),),
         question=row.question.text,
         responses=row.responses(),

@@ -1,0 +1,153 @@
+"""The commands as a user types them, each in a process of its own, on models small enough for seconds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
+from tests.tracking.wandb_file import read_run
+
+SMALL = [
+    "trainer.max_steps=2", "trainer.rollout_batch_size=16", "trainer.train_batch_size=8", "trainer.micro_batch_size=8",
+    "trainer.max_completion_length=8", "data.num_train=32", "data.num_eval=4", "advantage_filter.threshold=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    processor = build_processor(tokenizer_corpus(num_rows=200), vocab_size=400)
+    build_model(processor, hidden_size=32, num_layers=1, vision_hidden_size=16, vision_depth=1).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def run(folder: Path, *arguments: str, module: str = "train", code: int = 0) -> str:
+    """Run `python -m r1reward.<module>` in `folder`; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"r1reward.{module}", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == code, text
+    return text
+
+
+def only(folder: Path, pattern: str) -> Path:
+    found = list(folder.glob(pattern))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_a_run_leaves_a_complete_folder(tmp_path, model_folder):
+    text = run(tmp_path, f"model.path={model_folder}", *SMALL)
+    folder = only(tmp_path, "runs/train/*")
+    assert f"run folder  {folder.relative_to(tmp_path)}" in text
+    assert "held out: 4 items, each judged in both orders" in text
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary) == {"run", "evaluation", "collapse", "steps", "seconds"}
+    assert summary["steps"] == 2
+    assert summary["run"]["seed"] == 0
+    for moment in ("before", "after"):
+        for split in ("held_out", "out_of_distribution"):
+            entry = summary["evaluation"][moment][split]
+            assert entry["n"] == 4
+            assert entry["accuracy"]["low"] <= entry["accuracy"]["mean"] <= entry["accuracy"]["high"]
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == [1, 2]
+    for key in ("loss", "reward", "rewards/result/mean", "rewards/format/mean", "advantage_filter/fraction", "entropy"):
+        assert key in metrics[0], key
+    sample = json.loads((folder / "samples.jsonl").read_text().splitlines()[0])
+    assert set(sample["terms"]) == {"result", "consistency", "format"}
+    assert (folder / sample["images"][0]).is_file()
+    assert (folder / "curves.png").stat().st_size > 10_000
+    assert (folder / "model" / "model.safetensors").is_file()
+    assert "trainer.max_steps=2" in (folder / "command.txt").read_text()
+    record = read_run(folder)
+    assert record.config["clip"]["pre_clip"] is True
+    assert len(record.history) == 2
+
+
+def test_a_study_runs_without_m_and_reports(tmp_path, model_folder):
+    text = run(
+        tmp_path, "+experiment=ablate_clip", f"model.path={model_folder}", *SMALL, "trainer.num_iterations=2",
+        "trainer.max_steps=4", "seed=0,1", "logger=none",
+    )  # fmt: skip
+    study = only(tmp_path, "runs/ablate_clip/*")
+    jobs = sorted(path.parent.name for path in study.glob("*/summary.json"))
+    assert jobs == [f"clip={clip}-s{seed}" for clip in ("none", "ppo", "pre_clip") for seed in (0, 1)]
+    for name in ("index.html", "table.md", "curves.png", "accuracy.png"):
+        assert (study / "report" / name).is_file()
+        assert name in text
+    assert "clip=pre_clip" in (study / "report" / "table.md").read_text()
+
+
+def test_a_sweep_over_experiments_is_refused(tmp_path, model_folder):
+    text = run(
+        tmp_path, "-m", "+experiment=ablate_clip,ablate_filter", f"model.path={model_folder}", *SMALL, code=2
+    )  # fmt: skip
+    assert "sweeps over clip, seed itself" in text
+    assert "python -m r1reward.train +experiment=ablate_clip" in text
+
+
+def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
+    run(
+        tmp_path, "-m", "reward.format_weight=0,0.5", "seed=0", f"model.path={model_folder}", *SMALL, "logger=none",
+        "trainer.evaluate=false", "trainer.save_model=false",
+    )  # fmt: skip
+    arms = {json.loads(path.read_text())["run"]["arm"] for path in tmp_path.glob("runs/train/*/*/summary.json")}
+    assert len(arms) == 2
+    assert all("reward.format_weight=0" in arm and "seed" not in arm for arm in arms)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clip=soft"], "Available options in 'clip'"),
+        (["trainer.max_step=3"], "Could not override 'trainer.max_step'"),
+        (["data=r1_reward_jsonl"], "data.path is not set"),
+        (["data=r1_reward_jsonl", "data.path=nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
+        (["model.path=./nowhere"], "model.path=./nowhere: no such folder"),
+        (["trainer.max_steps=many"], "trainer.max_steps=many: expected a whole number"),
+    ],
+)
+def test_wrong_input_is_one_clear_error(tmp_path, arguments, message):
+    text = run(tmp_path, *arguments, code=1 if "override" in message or "options" in message else 2)
+    assert message in text
+    assert "Traceback" not in text
+    assert not list(tmp_path.glob("runs/*/*/metrics.jsonl"))
+
+
+def test_released_rows_train_on_photographs(tmp_path, model_folder, shared_data):
+    run(
+        tmp_path, "data=r1_reward_jsonl", f"data.path={shared_data / 'coco128' / 'preference.jsonl'}",
+        f"model.path={model_folder}", *[setting for setting in SMALL if "num_train" not in setting], "logger=none",
+    )  # fmt: skip
+    folder = only(tmp_path, "runs/train/*")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["evaluation"]["after"]["held_out"]["n"] == 4
+    assert list((folder / "images").glob("*.png"))
+
+
+def test_help_and_config_come_without_torch(tmp_path):
+    """What makes them quick: nothing heavy is imported before a job starts."""
+    code = (
+        "import sys; sys.argv = ['train', '--cfg', 'job']\n"
+        "from r1reward.train import main\nmain()\n"
+        "heavy = {'torch', 'transformers', 'trl', 'wandb', 'datasets', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "delta_max: 1000.0" in done.stdout
+    text = run(tmp_path, "--help")
+    for group in ("advantage_filter: none, paper, released", "clip: cispo, clip_higher", "experiment: ablate_clip"):
+        assert group in text
