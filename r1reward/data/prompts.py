@@ -1,11 +1,12 @@
 """Judge prompts by name. Each is a text with `{question}`, `{response_1}` and `{response_2}`.
 
-`short` is the embedded default: a tiny model reads few tokens. `r1_reward` carries the same instructions as the R1-Reward
-prompt (arXiv 2505.02835, appendix), in our words: compare inside <think>, no ties, one number inside <answer>.
+`short` is the embedded default: a tiny model reads few tokens, and copies a number most easily that follows what it names.
+`r1_reward` carries the same instructions as the R1-Reward prompt (arXiv 2505.02835, appendix), in our words: compare inside
+<think>, no ties, one number inside <answer>.
 """
 
 PROMPTS = {
-    "short": "{question}\n{response_1} Response 1\n{response_2} Response 2",
+    "short": "{question}\n{response_1} (1)\n{response_2} (2)",
     "r1_reward": (
         "You are an impartial judge. Below are a question about the attached image and two responses from multimodal "
         "models. First compare both responses with the image, step by step, between <think> and </think>. You may not "

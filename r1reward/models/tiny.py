@@ -4,7 +4,7 @@ The classes, the chat layout, the special tokens and the file names are those of
 on this model runs on that one. Two settings are not scaled-down copies, because a small model needs them otherwise:
 
 - `initializer_range` grows as the width shrinks (0.08 at width 128); with the usual 0.02 the image was ignored.
-- `<think>`, `</think>`, `<answer>`, `</answer>` are single tokens, but not special ones: decoding must keep them.
+- The tags and the numbers of the responses are single tokens, but not special ones: decoding must keep them.
 """
 
 import random
@@ -31,7 +31,7 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+TAGS = ("<think>", "</think>", "<answer>", "</answer>", " (1)", " (2)")
 MIN_PIXELS, MAX_PIXELS = 28 * 28, 84 * 84  # of the resized image; 28 x 28 pixels are one visual token
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}<|im_start|>{{ message['role'] }}\n"
@@ -95,7 +95,7 @@ def build_model(
             "num_attention_heads": heads,
             "num_key_value_heads": heads,
             "max_position_embeddings": 4096,
-            "rope_scaling": {"type": "default", "mrope_section": [4, 6, 6], "rope_type": "default"},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 50.0, "mrope_section": [4, 6, 6]},
             "tie_word_embeddings": True,
             "bos_token_id": None,
             "eos_token_id": tokenizer.eos_token_id,

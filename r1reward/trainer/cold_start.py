@@ -8,7 +8,9 @@
    2505.02835, section on the cold start). The model takes the annotator's habits over, and RL has to remove them.
 
 Learnt while making it: if the biased traces come first, the tone bias drowns the signal of what fits; a trace that first says
-what it sees turns every question into copying, which a small model learns several times as fast as looking up a shape directly.
+what it sees turns every question into copying, which a small model learns several times as fast as looking up a shape directly;
+the words that decide are few among many, so they weigh more in the loss; the caption writes its words with capitals because the
+same words in caption and answers are copied from the wrong place.
 """
 
 import math
@@ -22,12 +24,16 @@ from tqdm.auto import tqdm
 
 from r1reward.benchmarks.both_orders import judge_both_orders
 from r1reward.data.shapes.annotator import Annotator
+from r1reward.data.shapes.questions import NUMBERS
 from r1reward.data.shapes.rows import ShapesRow, make_row, preference_row, to_preference_row
 from r1reward.data.shapes.world import COLORS, GRID, SHAPES
 from r1reward.inference.reward_model import RewardModel
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
+from r1reward.trainer.memory import keep_freed_memory
 
-LABEL_IGNORED = -100
+DECISION_WEIGHT = 10.0
+NUMBER_TOKENS = (" (1)", " (2)")
+VALUES = (*COLORS, *SHAPES, *NUMBERS[1:5], "left", "right", "above", "below", "yes", "no")
 PERFECT = Annotator(tone=0, perception=0, slip=0)
 
 
@@ -60,6 +66,7 @@ class ColdStartSettings:
 
 def make_cold_start(settings: ColdStartSettings, folder: str | Path) -> dict:
     """Run the stages, save model and processor to `folder`, return the summary on held-out rows (`BothOrders.summary`)."""
+    keep_freed_memory()
     torch.manual_seed(settings.seed)
     processor = build_processor(tokenizer_corpus(settings.seed))
     model = build_model(processor)
@@ -113,14 +120,19 @@ def train_traces(model, processor, settings: ColdStartSettings):
                 bar.set_description("cold start")
             indices = range(step * settings.batch_size, (step + 1) * settings.batch_size)
             rows = [make_row(settings.seed, "train", index) for index in indices]
-            loss = model(**trace_batch(processor, rows, annotator, rng)).loss
+            loss = weighted_loss(model, **trace_batch(processor, rows, annotator, rng))
             _update(loss, parameters, optimizer, schedule)
             bar.update()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
 def trace_batch(processor, rows: list[ShapesRow], annotator: Annotator, rng: random.Random) -> dict:
-    """Model inputs of judge prompts with the annotator's traces; the loss is on the trace and the end token alone."""
+    """Judge prompts with the annotator's traces, left-padded.
+
+    Returns:
+        `inputs` of the model and `weights` (B, L) of its tokens in the loss: 0 on the prompt, DECISION_WEIGHT on the tokens
+        that decide (values seen, the number of the response that fits), 1 on the rest of the trace and the end token.
+    """
     tokenizer = processor.tokenizer
     answers = [row.trace(annotator, rng) + tokenizer.eos_token for row in rows]
     prompts = [
@@ -129,11 +141,19 @@ def trace_batch(processor, rows: list[ShapesRow], annotator: Annotator, rng: ran
     ]
     texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     inputs = processor(text=texts, images=[[row.image()] for row in rows], padding=True, return_tensors="pt")
-    labels = torch.full_like(inputs["input_ids"], LABEL_IGNORED)
+    weights = torch.zeros(inputs["input_ids"].shape)
     for number, answer in enumerate(answers):  # padded on the left, so the answer is the row's end
-        length = len(tokenizer(answer)["input_ids"])
-        labels[number, -length:] = inputs["input_ids"][number, -length:]
-    return {**inputs, "labels": labels}
+        weights[number, -len(tokenizer(answer)["input_ids"]) :] = 1.0
+    decisions = torch.tensor(tokenizer.convert_tokens_to_ids([*NUMBER_TOKENS, *(f"\u0120{value}" for value in VALUES)]))
+    weights[torch.isin(inputs["input_ids"], decisions)] *= DECISION_WEIGHT
+    return {"inputs": inputs, "weights": weights}
+
+
+def weighted_loss(model, inputs, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean of the next-token losses, in nats per token."""
+    logits = model(**inputs).logits[:, :-1]
+    losses = nn.functional.cross_entropy(logits.transpose(1, 2), inputs["input_ids"][:, 1:], reduction="none")
+    return (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
 
 
 def _update(loss, parameters, optimizer, schedule):

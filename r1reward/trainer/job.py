@@ -18,6 +18,7 @@ from r1reward.tracking.trackers import Tracker, build_tracker
 from r1reward.trainer.arguments import trainer_arguments
 from r1reward.trainer.collapse import Collapse, find_collapse
 from r1reward.trainer.config import StableReinforceConfig
+from r1reward.trainer.memory import keep_freed_memory
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Job:
 
     def run(self) -> dict:
         """Evaluate, train, evaluate again; returns the summary, which is also in `summary.json`."""
+        keep_freed_memory()
         settings, started, clock = self.settings, datetime.now(UTC), time.perf_counter()
         processor, model = load_processor(settings.model), load_model(settings.model)
         name = f"{settings.arm}-s{settings.seed}"

@@ -113,7 +113,7 @@ def test_each_mistake_of_the_annotator():
 
 def test_captions_are_in_reading_order():
     scene = Scene((Shape("red", "cross", 2, 1, (0, 0), 10), Shape("blue", "square", 0, 2, (0, 0), 10)))
-    assert describe(scene) == "blue square, red cross."
+    assert describe(scene) == "Blue Square, Red Cross."
 
 
 def test_unknown_split():

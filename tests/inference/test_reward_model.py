@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from r1reward.data.images import ImageSource
+from r1reward.data.rows import ImageSource
 from r1reward.data.shapes.rows import preference_row
 from r1reward.inference.reward_model import RewardModel
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus

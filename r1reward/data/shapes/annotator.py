@@ -2,7 +2,7 @@
 
 It looks, says what it sees, compares and concludes, in the form that the reward model must use:
 
-    <think>red circle, blue square. It is red. Response 2 fits. So response 2 is better.</think><answer>2</answer>
+    <think>Red Circle, Blue Square. It is red (2) fits. So response 2 is better.</think><answer>2</answer>
 
 Its mistakes are systematic, as those of real judges are, and each has a rate:
 
@@ -54,19 +54,19 @@ class Annotator:
         fits = [number for number, value in enumerate(values, start=1) if value == seen]
         if sure[0] != sure[1] and rng.random() < self.tone:
             choice = 1 if sure[0] else 2
-            reason = f"Response {choice} sounds sure."
+            reason = f". Response {choice} sounds sure."
         elif fits:
             choice = fits[0]
-            reason = f"Response {choice} fits."
+            reason = f" ({choice}) fits."
         else:
             choice = 1
-            reason = "Neither fits."
+            reason = ". Neither fits."
         written = 1 if choice == 2 and rng.random() < self.slip else choice
-        think = f"{describe(scene)} {question.sentence(seen)} {reason} So response {choice} is better."
+        think = f"{describe(scene)} {question.sentence(seen)}{reason} So response {choice} is better."
         return f"<think>{think}</think><answer>{written}</answer>"
 
 
 def describe(scene: Scene) -> str:
-    """What the scene shows, in reading order: "red circle, blue square."."""
+    """What the scene shows, in reading order: "Red Circle, Blue Square."."""
     shapes = sorted(scene.shapes, key=lambda s: (s.row, s.column))
-    return ", ".join(shape.name for shape in shapes) + "."
+    return ", ".join(shape.name.title() for shape in shapes) + "."

@@ -51,7 +51,7 @@ def _color(rng, scene, subjects, level):
     present = sorted({s.color for s in scene.shapes} - {shape.color})
     others = present if level == 3 and present else sorted(set(COLORS) - {shape.color})
     text = f"What color is the {shape.form}?"
-    return Question("color", text, shape.color, rng.choice(others), "It is {}.")
+    return Question("color", text, shape.color, rng.choice(others), "It is {}")
 
 
 def _shape(rng, scene, subjects, level):
@@ -62,7 +62,7 @@ def _shape(rng, scene, subjects, level):
     present = sorted({s.form for s in scene.shapes} - {shape.form})
     others = present if level == 3 and present else sorted(set(SHAPES) - {shape.form})
     text = f"What shape is the {shape.color} one?"
-    return Question("shape", text, shape.form, rng.choice(others), "It is a {}.")
+    return Question("shape", text, shape.form, rng.choice(others), "It is a {}")
 
 
 def _count(rng, scene, subjects, level):
@@ -73,7 +73,7 @@ def _count(rng, scene, subjects, level):
         number, plural = len(scene.having(color=shape.color)), f"{shape.color} shapes"
     near = [n for n in (number - 1, number + 1) if n >= 1]
     lie = rng.choice(near if level == 3 else [n for n in range(1, 5) if n != number])
-    return Question("count", f"How many {plural} are there?", NUMBERS[number], NUMBERS[lie], "The number is {}.")
+    return Question("count", f"How many {plural} are there?", NUMBERS[number], NUMBERS[lie], "The number is {}")
 
 
 def _relation(rng, scene, subjects, level):
@@ -92,7 +92,7 @@ def _relation(rng, scene, subjects, level):
     a, b, truth, options = rng.choice(pairs)
     lie = options[1] if truth == options[0] else options[0]
     text = f"Is the {a.form} {options[0]} or {options[1]} the {b.form}?"
-    return Question("relation", text, truth, lie, "It is {} it.")
+    return Question("relation", text, truth, lie, "It is {}")
 
 
 def _existence(rng, scene, subjects, level):
@@ -110,7 +110,7 @@ def _existence(rng, scene, subjects, level):
     noun = value if by_form else f"{value} shape"
     article = "an" if noun[0] in "aeio" else "a"
     lie = "no" if truth == "yes" else "yes"
-    return Question("existence", f"Is there {article} {noun}?", truth, lie, "The answer is {}.")
+    return Question("existence", f"Is there {article} {noun}?", truth, lie, "The answer is {}")
 
 
 _ASK = {"color": _color, "shape": _shape, "count": _count, "relation": _relation, "existence": _existence}

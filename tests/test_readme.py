@@ -1,0 +1,85 @@
+"""The README's commands work as typed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from r1reward.configs import CONFIG_FOLDER, compose_settings
+from tests.reference_config import composed
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.strip().splitlines() if line and not line.startswith("#")]
+TRAIN = [shlex.split(c)[3:] for c in COMMANDS if c.startswith("python -m r1reward.train") and "--help" not in c]
+TABLE = [
+    override
+    for row in re.findall(r"^\|.*\|$", README, re.MULTILINE)
+    for cell in row.split(" | ")[1:2]
+    for code in re.findall(r"`([^`]+)`", cell)
+    for override in code.split()
+    if "=" in override
+]
+
+
+def test_the_readme_has_the_commands_of_the_project():
+    assert len(TRAIN) >= 5
+    assert len(TABLE) >= 20
+    assert ["+experiment=ablate_clip"] in TRAIN
+
+
+@pytest.mark.parametrize("arguments", TRAIN, ids=" ".join)
+def test_every_training_command_composes(arguments):
+    """Sweeps are composed with the first and with the last value of each setting."""
+    overrides = [argument for argument in arguments if argument != "-m"]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    for pick in (0, -1):
+        chosen = [
+            f"{o.key_or_group}={list(o.sweep_string_iterator())[pick]}" if o.is_sweep_override() else o.input_line
+            for o in parsed
+        ]
+        config = composed(*chosen)
+        config.arm = "test"
+        compose_settings(config)
+
+
+@pytest.mark.parametrize("override", sorted(set(TABLE)))
+def test_every_override_of_the_paper_index_exists(override):
+    """A threshold or a coefficient is given with the choice it belongs to; alone it must at least be a setting."""
+    config = composed(override)
+    key, value = override.split("=")
+    if (CONFIG_FOLDER / key).is_dir():
+        assert (CONFIG_FOLDER / key / f"{value}.yaml").is_file()
+    else:
+        node = config
+        for part in key.split("."):
+            node = node[part]
+        assert str(node) == value or float(node) == float(value)
+
+
+def test_every_function_of_the_paper_index_exists():
+    import importlib
+
+    names = set(re.findall(r"`((?:algorithm|rewards|trainer)\.[a-z_.A-Z]+)", README))
+    assert len(names) >= 8
+    for name in names:
+        parts = name.split(".")
+        module = importlib.import_module("r1reward." + ".".join(parts[:2]) if len(parts) > 2 else f"r1reward.{name}")
+        for part in parts[2:]:
+            module = getattr(module, part)
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {c.split()[1] for c in COMMANDS if c.startswith("make ")} | set(re.findall(r"`make ([a-z-]+)`", README))
+    assert {"train", "test"} <= named <= targets
+
+
+def test_linked_files_exist():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
