@@ -75,7 +75,7 @@ class AlgorithmSettings:
     estimator: str = "batch"
     num_generations: int = 1
     scale_advantages: bool = True
-    loss_type: str = "grpo"
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "grpo"
     importance_sampling_level: Literal["token", "sequence"] = "token"
     mask_truncated_completions: bool = False
     kl: KlSettings = field(default_factory=KlSettings)
@@ -167,6 +167,7 @@ class TrainerSettings:
         gradient_checkpointing: Trade time for memory.
         use_vllm: Whether vLLM samples the rollouts.
         save_steps: Checkpoint every that many steps; 0: only the final model.
+        keep_checkpoints: Older checkpoints are deleted beyond that many.
         save_model: Whether the final model is written to the run folder.
         resume_from: Checkpoint folder to go on from; null: start anew.
         samples_every: Rollout batches between two that are written to samples.jsonl.
@@ -196,6 +197,7 @@ class TrainerSettings:
     gradient_checkpointing: bool = False
     use_vllm: bool = False
     save_steps: int = 0
+    keep_checkpoints: int = 2
     save_model: bool = True
     resume_from: str | None = None
     samples_every: int = 5

@@ -66,6 +66,38 @@ def test_every_job_of_an_experiment_becomes_settings(name, tmp_path):
     assert jobs >= 3
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["clip=pre_clip", "clip.delta_min=1e-2", "clip.delta_max=50", "clip.epsilon_low=0.1"],
+         {"pre_clip": True, "delta_min": 1e-2, "delta_max": 50.0, "epsilon": 0.1, "epsilon_high": None}),
+        (["clip=ppo"], {"pre_clip": False, "epsilon": 0.2}),
+        (["clip=none"], {"pre_clip": False, "epsilon": float("inf")}),
+        (["clip=clip_higher"], {"pre_clip": False, "epsilon": 0.2, "epsilon_high": 0.28}),
+        (["advantage_filter=released", "advantage_filter.threshold=2.5"],
+         {"advantage_filter": "released", "filter_threshold": 2.5}),
+        (["advantage_filter=none"], {"advantage_filter": "none"}),
+        (["algorithm.kl.coefficient=0.1"], {"kl_in_reward": 0.1, "beta": 0.0}),
+        (["algorithm.kl.coefficient=0.1", "algorithm.kl.placement=loss"], {"kl_in_reward": 0.0, "beta": 0.1}),
+        (["algorithm=dr_grpo"], {"scale_advantages": False, "loss_type": "dr_grpo", "advantage_estimator": "group"}),
+        (["trainer.train_batch_size=32", "trainer.micro_batch_size=16"],
+         {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 2, "steps_per_generation": 8}),
+        (["seed=5"], {"seed": 5, "data_seed": 5}),
+        (["+trainer.extra.top_entropy_quantile=0.5"], {"top_entropy_quantile": 0.5}),
+    ],
+)  # fmt: skip
+def test_settings_reach_the_trainer(overrides, expected, tmp_path):
+    arguments = trainer_arguments(settings_of(*overrides), tmp_path)
+    assert {name: getattr(arguments, name) for name in expected} == expected
+
+
+def test_the_papers_epochs():
+    """17,261 rows, one rollout each: max_steps x train batch covers 5 epochs (paper) and 1 (released code)."""
+    for name, epochs in (("paper", 5), ("released", 1)):
+        trainer = settings_of(f"trainer={name}").trainer
+        assert abs(trainer.max_steps * trainer.train_batch_size / 17_261 - epochs) < 0.02
+
+
 def test_the_arms_of_ablate_clip_differ_in_the_clip_alone():
     arms = [settings_of("+experiment=ablate_clip", f"clip={name}") for name in ("pre_clip", "ppo", "none")]
     for field in fields(TrainSettings):
@@ -126,6 +158,12 @@ def test_wrong_settings_name_themselves(change, message):
         (["clip=none", "clip.epsilon_high=0.3"], "clip.epsilon_high has no effect without clip.epsilon_low"),
         (["+trainer.extra.beta=0.1"], "trainer.extra.beta: set algorithm.kl.coefficient instead"),
         (["+trainer.extra.learning_rate=0.1"], "trainer.extra.learning_rate: set trainer.learning_rate instead"),
+        (["+trainer.extra.num_train_epochs=3"], "trainer.extra.num_train_epochs has no effect: trainer.max_steps decides"),
+        (["+trainer.extra.pre_clip=true"], "trainer.extra.pre_clip: set clip.pre_clip instead"),
+        (["trainer.samples_every=0"], "trainer.samples_every must be at least 1"),
+        (["trainer.max_steps=-5"], "must not be negative"),
+        (["algorithm=cispo", "clip=ppo"], "epsilon_high caps the ratio itself"),
+        (["advantage_filter.threshold=.nan"], "must be a positive number"),
         (["+trainer.extra.bogus=1"], "trainer.extra.bogus: GRPOConfig of TRL has no such argument"),
     ],
 )

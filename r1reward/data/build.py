@@ -27,7 +27,11 @@ def build_splits(settings: DataSettings) -> Splits:
     from r1reward.data.r1_reward_jsonl import read, split
 
     rows = read(settings.path, image_root=settings.image_root, limit=settings.limit)
-    train, held_out = split(rows, settings.held_out_fraction, settings.seed)
+    if settings.num_eval < 1:
+        raise ValueError(
+            f"data.num_eval must be at least 1 row, got {settings.num_eval}; trainer.evaluate=false skips evaluation"
+        )
+    train, held_out = split(rows, settings.held_out_fraction, settings.seed, image_root=settings.image_root)
     return Splits(train, {"held_out": held_out[: settings.num_eval]} if held_out else {})
 
 

@@ -31,11 +31,13 @@ class RewardModel:
     Args:
         model: Any image-text-to-text model of transformers.
         processor: Its processor, padding on the left.
+        pattern: How a verdict is parsed, `strict` or `released` (`r1reward.rewards.verdict`).
     """
 
-    def __init__(self, model, processor):
+    def __init__(self, model, processor, pattern: str = "strict"):
         self.model = model
         self.processor = processor
+        self.pattern = pattern
 
     @torch.inference_mode()
     def judge(
@@ -82,6 +84,8 @@ class RewardModel:
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,  # hub checkpoints bring sampling habits of their own; greedy means greedy
             temperature=None,
             top_p=None,
             top_k=None,
@@ -91,4 +95,4 @@ class RewardModel:
         completions = output[:, inputs["input_ids"].shape[1] :]
         lengths = (completions != tokenizer.pad_token_id).sum(1).tolist()
         decoded = tokenizer.batch_decode(completions, skip_special_tokens=True)
-        return [Judgement(text, parse(text), length) for text, length in zip(decoded, lengths, strict=True)]
+        return [Judgement(text, parse(text, self.pattern), length) for text, length in zip(decoded, lengths, strict=True)]

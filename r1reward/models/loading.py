@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 EMBEDDED = "embedded"
 
@@ -22,7 +23,7 @@ class ModelSettings:
     """
 
     path: str
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
@@ -42,10 +43,14 @@ def resolve(path: str) -> str:
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"the embedded checkpoint is missing from {folder}; make it with `make cold-start`")
         return str(folder)
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
-    if looks_local and not Path(path).expanduser().is_dir():
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"model.path={path}: the folder holds no model (no config.json)")
+        return str(folder)
+    if path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
         raise ValueError(f"model.path={path}: no such folder. Give a folder, a hub id such as org/name, or `{EMBEDDED}`.")
-    return str(Path(path).expanduser()) if looks_local else path
+    return path
 
 
 def load_model(settings: ModelSettings):
@@ -53,10 +58,7 @@ def load_model(settings: ModelSettings):
     import torch
     from transformers import AutoModelForImageTextToText
 
-    dtype = getattr(torch, settings.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"model.dtype={settings.dtype}: not a data type; use float32, bfloat16 or float16")
-    options = {"dtype": dtype, "trust_remote_code": settings.trust_remote_code}
+    options = {"dtype": getattr(torch, settings.dtype), "trust_remote_code": settings.trust_remote_code}
     if settings.attn_implementation is not None:
         options["attn_implementation"] = settings.attn_implementation
     model = AutoModelForImageTextToText.from_pretrained(resolve(settings.path), **options)

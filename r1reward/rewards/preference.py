@@ -86,6 +86,11 @@ class PreferenceReward:
                 "(for example r1reward.rewards.consistency.RuleJudge), or consistency_weight=0"
             )
 
+    @property
+    def pattern(self) -> str:
+        """How verdicts are parsed under these semantics (`r1reward.rewards.verdict.parse`)."""
+        return "strict" if self.semantics == "paper" else "released"
+
     def total(self, result, consistency, format):
         """The reward from its terms, all floats or all tensors of one shape; same kind back.
 
@@ -144,7 +149,7 @@ class PreferenceReward:
         for row, label in enumerate(labels):
             if label not in (1, 2):
                 raise ValueError(f"row {row}: label must be 1 or 2 (the number of the better response), got {label!r}")
-        verdicts = [parse(text, "strict" if self.semantics == "paper" else "released") for text in texts]
+        verdicts = [parse(text, self.pattern) for text in texts]
         return verdicts, [float(v.choice == label) for v, label in zip(verdicts, labels, strict=True)]
 
     def _consistencies(self, verdicts: list[Verdict], results: list[float]) -> tuple[list[float | None], dict[str, int]]:

@@ -4,8 +4,50 @@ import math
 import os
 from pathlib import Path
 
-from r1reward.settings import TrainerSettings, TrainSettings
+from r1reward.settings import TrainSettings
 from r1reward.trainer.config import StableReinforceConfig
+
+AT_LEAST_ONE = (
+    "rollout_batch_size",
+    "train_batch_size",
+    "micro_batch_size",
+    "num_iterations",
+    "keep_checkpoints",
+    "samples_every",
+    "eval_batch_size",
+)
+# Arguments of TRL that a setting of another name decides.
+ELSEWHERE = {
+    "num_generations": "algorithm.num_generations",
+    "loss_type": "algorithm.loss_type",
+    "importance_sampling_level": "algorithm.importance_sampling_level",
+    "mask_truncated_completions": "algorithm.mask_truncated_completions",
+    "advantage_estimator": "algorithm.estimator",
+    "scale_advantages": "algorithm.scale_advantages",
+    "scale_rewards": "algorithm.estimator",
+    "beta": "algorithm.kl.coefficient",
+    "kl_in_reward": "algorithm.kl.coefficient",
+    "epsilon": "clip.epsilon_low",
+    "epsilon_high": "clip.epsilon_high",
+    "pre_clip": "clip.pre_clip",
+    "delta_min": "clip.delta_min",
+    "delta_max": "clip.delta_max",
+    "advantage_filter": "advantage_filter.kind",
+    "filter_threshold": "advantage_filter.threshold",
+    "per_device_train_batch_size": "trainer.micro_batch_size",
+    "gradient_accumulation_steps": "trainer.train_batch_size",
+    "steps_per_generation": "trainer.rollout_batch_size",
+    "generation_batch_size": "trainer.rollout_batch_size",
+    "seed": "seed",
+    "data_seed": "seed",
+    "output_dir": "hydra.run.dir",
+    "report_to": "logger",
+}
+OVERRULED = {
+    "num_train_epochs": "trainer.max_steps decides when training ends",
+    "reward_weights": "the reward's terms are combined by the group reward",
+    "multi_objective_aggregation": "advantages come from algorithm.estimator",
+}
 
 
 def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableReinforceConfig:
@@ -17,8 +59,11 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
     t, clip, kl = settings.trainer, settings.clip, settings.algorithm.kl
     processes = int(os.environ.get("WORLD_SIZE", 1))
     micro = t.micro_batch_size * processes
-    if min(t.rollout_batch_size, t.train_batch_size, t.micro_batch_size, t.num_iterations) < 1:
-        raise ValueError("trainer: batch sizes and num_iterations must be at least 1")
+    for name in AT_LEAST_ONE:
+        if getattr(t, name) < 1:
+            raise ValueError(f"trainer.{name} must be at least 1, got {getattr(t, name)}")
+    if t.max_steps < 0 or t.save_steps < 0:
+        raise ValueError(f"trainer.max_steps and trainer.save_steps must not be negative, got {t.max_steps} and {t.save_steps}")
     if t.train_batch_size % micro or t.rollout_batch_size % t.train_batch_size:
         raise ValueError(
             "trainer: micro_batch_size x processes must divide train_batch_size, which must divide rollout_batch_size; got "
@@ -31,9 +76,8 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         )
     if clip.epsilon_low is None and clip.epsilon_high is not None:
         raise ValueError("clip.epsilon_high has no effect without clip.epsilon_low: set both, or neither")
-    _refuse_doubles(t.extra)
     epsilon = math.inf if clip.epsilon_low is None else clip.epsilon_low
-    return StableReinforceConfig(
+    arguments = dict(
         output_dir=str(Path(folder) / "checkpoints"),
         seed=settings.seed,
         data_seed=settings.seed,
@@ -78,32 +122,20 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         logging_strategy="steps",
         save_strategy="steps" if t.save_steps else "no",
         save_steps=t.save_steps or 500,
+        save_total_limit=t.keep_checkpoints,
         report_to="none",
         disable_tqdm=True,
-        **t.extra,
     )
+    _check_extra(t.extra, arguments)
+    return StableReinforceConfig(**arguments, **t.extra)
 
 
-def _refuse_doubles(extra: dict):
-    """`trainer.extra` adds arguments; one that a named setting already decides would silently win or lose."""
-    named = {
-        "num_generations": "algorithm.num_generations",
-        "loss_type": "algorithm.loss_type",
-        "beta": "algorithm.kl.coefficient",
-        "epsilon": "clip.epsilon_low",
-        "epsilon_high": "clip.epsilon_high",
-        "per_device_train_batch_size": "trainer.micro_batch_size",
-        "gradient_accumulation_steps": "trainer.train_batch_size",
-        "steps_per_generation": "trainer.rollout_batch_size",
-        "generation_batch_size": "trainer.rollout_batch_size",
-        "seed": "seed",
-        "output_dir": "hydra.run.dir",
-        "report_to": "logger",
-        "scale_rewards": "algorithm.estimator",
-    }
+def _check_extra(extra: dict, arguments: dict):
+    """`trainer.extra` adds arguments; one that a named setting decides, or that the trainer overrules, is refused."""
     for name in extra:
-        same = named.get(name, f"trainer.{name}" if name in TrainerSettings.__annotations__ else None)
-        if same:
-            raise ValueError(f"trainer.extra.{name}: set {same} instead")
+        if name in OVERRULED:
+            raise ValueError(f"trainer.extra.{name} has no effect: {OVERRULED[name]}")
+        if name in arguments or name in ELSEWHERE:
+            raise ValueError(f"trainer.extra.{name}: set {ELSEWHERE.get(name, f'trainer.{name}')} instead")
         if name not in StableReinforceConfig.__dataclass_fields__:
             raise ValueError(f"trainer.extra.{name}: GRPOConfig of TRL has no such argument")

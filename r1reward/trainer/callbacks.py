@@ -60,6 +60,8 @@ class CollapseGuard(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         parameters = [p for p in model.parameters() if p.grad is not None]
+        if not parameters:  # an optimiser that keeps the gradients to itself, such as DeepSpeed's, checks them itself
+            return control
         norms = torch.stack([p.grad.norm() for p in parameters])
         if not norms.isfinite().all():
             for parameter in parameters:

@@ -33,7 +33,8 @@ from r1reward.trainer.memory import keep_freed_memory
 
 DECISION_WEIGHT = 10.0
 NUMBER_TOKENS = (" (1)", " (2)")
-VALUES = (*COLORS, *SHAPES, *NUMBERS[1:5], "left", "right", "above", "below", "yes", "no")
+WORDS = (*COLORS, *SHAPES, *NUMBERS[1:5], "left", "right", "above", "below", "yes", "no")
+VALUES = tuple(f"\u0120{word}" for word in WORDS)  # as tokens: byte-level BPE writes the space before a word as U+0120
 PERFECT = Annotator(tone=0, perception=0, slip=0)
 
 
@@ -45,7 +46,7 @@ class ColdStartSettings:
         output: Folder of the checkpoint; null: the package's own.
         seed: Of initialisation, rows and the annotator's mistakes.
         batch_size: Rows per step.
-        learning_rate: Peak of stages 2 and 3; decays along one cosine over both.
+        learning_rate: Peak of stage 2; stage 3 starts at 30 % of it.
         vision_steps: Steps of stage 1.
         pretraining_steps: Steps of stage 2.
         cold_start_steps: Steps of stage 3.
@@ -109,29 +110,41 @@ def train_traces(model, processor, settings: ColdStartSettings):
     steps = settings.pretraining_steps + settings.cold_start_steps
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 50) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / steps)))
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, settings))
     model.train()
     with tqdm(total=steps, desc="pre-training", unit="step") as bar:
         for step in range(steps):
-            annotator = PERFECT if step < settings.pretraining_steps else settings.annotator
+            pretraining = step < settings.pretraining_steps
+            annotator = PERFECT if pretraining else settings.annotator
+            # A weight on the number would distort how often the model makes the annotator's mistakes: none in stage 3.
+            decisions = (*VALUES, *NUMBER_TOKENS) if pretraining else VALUES
             if step == settings.pretraining_steps:
                 bar.set_description("cold start")
             indices = range(step * settings.batch_size, (step + 1) * settings.batch_size)
             rows = [make_row(settings.seed, "train", index) for index in indices]
-            loss = weighted_loss(model, **trace_batch(processor, rows, annotator, rng))
+            loss = weighted_loss(model, **trace_batch(processor, rows, annotator, rng, decisions))
             _update(loss, parameters, optimizer, schedule)
             bar.update()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
-def trace_batch(processor, rows: list[ShapesRow], annotator: Annotator, rng: random.Random) -> dict:
+def learning_rate_factor(step: int, settings: ColdStartSettings) -> float:
+    """Share of the peak learning rate: warm-up, cosine to 10 % over stage 2, then from 30 % to 2 % over stage 3."""
+
+    def cosine(start: float, end: float, share: float) -> float:
+        return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+
+    if step < settings.pretraining_steps:
+        return min(1.0, (step + 1) / 50) * cosine(1.0, 0.1, step / settings.pretraining_steps)
+    return cosine(0.3, 0.02, min(1.0, (step - settings.pretraining_steps) / max(1, settings.cold_start_steps)))
+
+
+def trace_batch(processor, rows: list[ShapesRow], annotator: Annotator, rng: random.Random, decisions: tuple[str, ...]) -> dict:
     """Judge prompts with the annotator's traces, left-padded.
 
     Returns:
         `inputs` of the model and `weights` (B, L) of its tokens in the loss: 0 on the prompt, DECISION_WEIGHT on the tokens
-        that decide (values seen, the number of the response that fits), 1 on the rest of the trace and the end token.
+        that `decisions` names, 1 on the rest of the trace and the end token.
     """
     tokenizer = processor.tokenizer
     answers = [row.trace(annotator, rng) + tokenizer.eos_token for row in rows]
@@ -144,8 +157,7 @@ def trace_batch(processor, rows: list[ShapesRow], annotator: Annotator, rng: ran
     weights = torch.zeros(inputs["input_ids"].shape)
     for number, answer in enumerate(answers):  # padded on the left, so the answer is the row's end
         weights[number, -len(tokenizer(answer)["input_ids"]) :] = 1.0
-    decisions = torch.tensor(tokenizer.convert_tokens_to_ids([*NUMBER_TOKENS, *(f"\u0120{value}" for value in VALUES)]))
-    weights[torch.isin(inputs["input_ids"], decisions)] *= DECISION_WEIGHT
+    weights[torch.isin(inputs["input_ids"], torch.tensor(tokenizer.convert_tokens_to_ids(decisions)))] *= DECISION_WEIGHT
     return {"inputs": inputs, "weights": weights}
 
 

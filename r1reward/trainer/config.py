@@ -20,7 +20,8 @@ class SettingHasNoEffect(UserWarning):
 class StableReinforceConfig(GRPOConfig):
     """Settings of StableReinforce (arXiv 2505.02835) on top of `GRPOConfig`.
 
-    Unlike `GRPOConfig`, `num_generations=1` is allowed (Reinforce++ draws one rollout per prompt), the loss is the paper's
+    Unlike `GRPOConfig`, `num_generations=1` is allowed (Reinforce++ draws one rollout per prompt; the rollout batch must then
+    be even), the loss is the paper's
     per-sequence token mean (`loss_type="grpo"`), the KL term is the textbook one, and NaN losses are shown, not hidden.
 
     Attributes:
@@ -86,8 +87,13 @@ class StableReinforceConfig(GRPOConfig):
             )
         if not 0 < self.delta_min < 1 < self.delta_max:
             raise ValueError(f"Pre-CLIP needs 0 < delta_min < 1 < delta_max, got {self.delta_min} and {self.delta_max}")
-        if self.filter_threshold <= 0:
-            raise ValueError(f"the filter threshold must be positive, got {self.filter_threshold}")
+        if not (math.isfinite(self.filter_threshold) and self.filter_threshold > 0):
+            raise ValueError(f"the filter threshold must be a positive number, got {self.filter_threshold}")
+        if self.loss_type == "cispo" and (self.epsilon_high or 0) < 1:
+            raise ValueError(
+                f"with loss_type=cispo epsilon_high caps the ratio itself, so {self.epsilon_high} would bind everywhere; use "
+                "clip=cispo, or clip.epsilon_high of at least 1"
+            )
         if self.kl_in_reward and self.beta:
             raise ValueError("KL is either in the reward (k1) or in the loss (k3), not in both: set one coefficient to 0")
         if self.kl_in_reward and self.advantage_estimator not in ("batch", "reinforce_plus_plus_baseline"):
@@ -117,7 +123,7 @@ class StableReinforceConfig(GRPOConfig):
 def settings_without_effect(args: StableReinforceConfig) -> list[str]:
     """Messages about settings that cannot act in this run but are harmless; those that defeat their purpose raise."""
     messages = []
-    ppo_clip = math.isfinite(args.epsilon) and args.loss_type != "cispo"
+    ppo_clip = math.isfinite(args.epsilon) and args.loss_type not in ("cispo", "sapo", "vespo")
     if ppo_clip and args.ratio_is_one:
         messages.append(
             "The PPO clip has no effect: each rollout batch gives one update, so the ratio is always 1. For off-policy "

@@ -1,9 +1,11 @@
 """One training job from settings to a finished run folder: evaluate, train, evaluate again, record."""
 
+import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from r1reward.benchmarks.both_orders import judge_both_orders
@@ -45,10 +47,20 @@ class Job:
         Raises:
             ValueError: For wrong settings or data, before anything trains.
         """
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError("training on several processes is not supported yet: start one process")
         arguments = trainer_arguments(settings, folder)
         reward = build_reward(settings.reward)
         resolve(settings.model.path)
+        check_installed(settings)
+        check_resume(settings)
         splits = build_splits(settings.data)
+        rollouts = len(splits.train) * settings.algorithm.num_generations
+        if settings.trainer.max_steps and rollouts < settings.trainer.rollout_batch_size:
+            raise ValueError(
+                f"{len(splits.train)} training rows x {settings.algorithm.num_generations} rollouts do not fill one rollout "
+                f"batch of {settings.trainer.rollout_batch_size}, so nothing would train; lower trainer.rollout_batch_size"
+            )
         resumed = settings.trainer.resume_from is not None
         run_folder = RunFolder.create(folder, asdict(settings), command, exist_ok=resumed)
         return cls(settings, Path(folder), command, splits, reward, arguments, run_folder)
@@ -57,7 +69,7 @@ class Job:
         """Evaluate, train, evaluate again; returns the summary, which is also in `summary.json`."""
         keep_freed_memory()
         settings, started, clock = self.settings, datetime.now(UTC), time.perf_counter()
-        processor, model = load_processor(settings.model), load_model(settings.model)
+        processor, model = load_processor(settings.model), load_model(settings.model).to(self.arguments.device)
         name = f"{settings.arm}-s{settings.seed}"
         seconds = {"evaluation": 0.0, "training": 0.0}
         tracker = build_tracker(
@@ -116,7 +128,7 @@ class Job:
             model=model,
             reward=self.reward,
             args=self.arguments,
-            on_rollouts=SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch),
+            on_rollouts=SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch, self.reward.pattern),
             train_dataset=training_dataset(self.splits.train),
             processing_class=processor,
             callbacks=[MetricsRecorder(self.run_folder, tracker), guard, ProgressBar()],
@@ -134,7 +146,7 @@ class Job:
         options, splits = self.settings.trainer, self.splits.evaluation
         if not options.evaluate or not splits:
             return {}
-        reward_model = RewardModel(model, processor)
+        reward_model = RewardModel(model, processor, self.reward.pattern)
         with tqdm(total=2 * sum(map(len, splits.values())), desc=f"accuracy {title}", unit="verdict") as bar:
             return {
                 split: judge_both_orders(
@@ -152,6 +164,29 @@ def build_reward(settings: RewardSettings) -> PreferenceReward:
         semantics=settings.semantics,
         judge={"rule": RuleJudge, "none": lambda: None}[settings.judge.kind](),
     )
+
+
+def check_installed(settings: TrainSettings):
+    """Raise a ValueError with the command to type where an optional package is asked for and missing."""
+    wanted = {"trackio": settings.logger.kind == "trackio", "vllm": settings.trainer.use_vllm}
+    for package, needed in wanted.items():
+        if needed and find_spec(package) is None:
+            remedy = "logger=wandb or logger=none" if package == "trackio" else "trainer.use_vllm=false"
+            raise ValueError(f"{package} is not installed: pip install 'r1reward[{package}]', or set {remedy}")
+
+
+def check_resume(settings: TrainSettings):
+    """Raise a ValueError where `trainer.resume_from` names no checkpoint or could not act."""
+    path = settings.trainer.resume_from
+    if path is None:
+        return
+    if settings.trainer.max_steps == 0:
+        raise ValueError("trainer.resume_from has no effect with trainer.max_steps=0")
+    if not (Path(path) / "trainer_state.json").is_file():
+        raise ValueError(
+            f"trainer.resume_from={path}: no checkpoint there (no trainer_state.json); give a folder such as "
+            "runs/.../checkpoints/checkpoint-20"
+        )
 
 
 @contextmanager

@@ -10,11 +10,12 @@ from r1reward.trainer.stable_reinforce import Rollouts
 
 @dataclass
 class SampleWriter:
-    """Called with every rollout batch; writes `per_batch` rows of every `every`-th one."""
+    """Called with every rollout batch; writes `per_batch` rows of every `every`-th one, verdicts parsed by `pattern`."""
 
     run: RunFolder
     every: int
     per_batch: int
+    pattern: str = "strict"
     seen: int = 0
 
     def __call__(self, rollouts: Rollouts):
@@ -25,7 +26,7 @@ class SampleWriter:
 
     def _record(self, rollouts: Rollouts, i: int) -> dict:
         row, completion = rollouts.rows[i], rollouts.completions[i]
-        verdict = parse(completion)
+        verdict = parse(completion, self.pattern)
         images = [self.run.save_thumbnail(image, f"{row['id']}-{n}") for n, image in enumerate(row["images"])]
         return {
             "step": rollouts.step,

@@ -262,7 +262,7 @@ class StableReinforceTrainer(GRPOTrainer):
         plain = hasattr(type(model), "from_pretrained") and not hasattr(model, "peft_config")
         if not plain or self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype="auto")
         model.load_state_dict(saved.state_dict(), strict=True)
 
 

@@ -83,7 +83,8 @@ def test_a_study_runs_without_m_and_reports(tmp_path, model_folder):
     )  # fmt: skip
     study = only(tmp_path, "runs/ablate_clip/*")
     jobs = sorted(path.parent.name for path in study.glob("*/summary.json"))
-    assert jobs == [f"clip={clip}-s{seed}" for clip in ("none", "ppo", "pre_clip") for seed in (0, 1)]
+    names = [f"clip={clip}-s{seed}" for clip in ("pre_clip", "ppo", "none") for seed in (0, 1)]
+    assert jobs == [f"{number}_{name}" for number, name in enumerate(names)]
     for name in ("index.html", "table.md", "curves.png", "accuracy.png"):
         assert (study / "report" / name).is_file()
         assert name in text
@@ -116,6 +117,9 @@ def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
         (["data=r1_reward_jsonl"], "data.path is not set"),
         (["data=r1_reward_jsonl", "data.path=nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
         (["model.path=./nowhere"], "model.path=./nowhere: no such folder"),
+        (["algorithm.loss_type=foo"], "algorithm.loss_type=foo: choose one of grpo"),
+        (["trainer.resume_from=nowhere"], "trainer.resume_from=nowhere: no checkpoint there"),
+        (["data.num_train=64", "data.num_eval=1"], "do not fill one rollout batch of 128"),
         (["trainer.max_steps=many"], "trainer.max_steps=many: expected a whole number"),
     ],
 )
@@ -124,6 +128,53 @@ def test_wrong_input_is_one_clear_error(tmp_path, arguments, message):
     assert message in text
     assert "Traceback" not in text
     assert not list(tmp_path.glob("runs/*/*/metrics.jsonl"))
+
+
+def test_resume_goes_on_in_the_same_folder(tmp_path, model_folder):
+    small = [*SMALL, "logger=none", "trainer.evaluate=false", "trainer.save_steps=2", f"model.path={model_folder}"]
+    folder = tmp_path / "run"
+    run(tmp_path, *small, "hydra.run.dir=run", "trainer.max_steps=4", "trainer.learning_rate=0.01")
+    whole = (folder / "model" / "model.safetensors").read_bytes()
+    run(
+        tmp_path, *small, "hydra.run.dir=run", "trainer.max_steps=4", "trainer.learning_rate=0.01",
+        "trainer.resume_from=run/checkpoints/checkpoint-2",
+    )  # fmt: skip
+    assert (folder / "model" / "model.safetensors").read_bytes() == whole
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 3, 4]
+    assert len((folder / "command.txt").read_text().splitlines()) == 2
+
+
+def released_rows(folder: Path, count: int = 24) -> Path:
+    """Rows in the released format, with small photographs of noise."""
+    from PIL import Image
+
+    lines = []
+    for index in range(count):
+        name = f"photo_{index}.jpg"
+        Image.effect_noise((60, 40), 60).convert("RGB").save(folder / name)
+        text = f"Judge.\n\n[Question]\nQ{index}?\n\n[Response 1]\nA cat.\n\n[Response 2]\nA dog."
+        message = [{"role": "user", "content": [{"type": "text", "text": text}, {"type": "image", "image": name}]}]
+        answer = [f"<answer>{1 + index % 2}</answer>"]
+        lines.append({"question": f"Q{index}?", "message": json.dumps(message), "answer": answer, "image": name})
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_released_rows_train(tmp_path, model_folder):
+    path = released_rows(tmp_path)
+    small = [setting for setting in SMALL if "num_train" not in setting]
+    data = ["data=r1_reward_jsonl", f"data.path={path}", "data.held_out_fraction=0.2"]
+    run(tmp_path, *data, f"model.path={model_folder}", *small, "logger=none", "trainer.save_model=false")
+    folder = only(tmp_path, "runs/train/*")
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 2
+    broken = path.read_text().replace("photo_3.jpg", "gone.jpg").replace("<answer>1</answer>", "<answer>3</answer>", 1)
+    path.write_text(broken)
+    text = run(tmp_path, *data, f"model.path={model_folder}", *small, "logger=none", code=2)
+    assert f"{path}: 2 problems" in text
+    assert "row 1, field answer" in text
+    assert "row 4, field image" in text
 
 
 def test_released_rows_train_on_photographs(tmp_path, model_folder, shared_data):

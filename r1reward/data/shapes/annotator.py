@@ -25,7 +25,7 @@ from r1reward.data.shapes.world import Scene
 class Annotator:
     """Rates of the annotator's mistakes, each a probability in [0, 1]. All zero: a perfect annotator."""
 
-    tone: float = 0.65
+    tone: float = 0.85
     perception: float = 0.5
     slip: float = 0.15
 
