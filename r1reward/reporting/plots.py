@@ -65,9 +65,9 @@ def series(run: Run, panel: Panel) -> Series | None:
     finite = np.isfinite(values)
     values = np.where(finite, values, np.nan) * (100 if panel.kind == "share" else 1)
     zero = np.all(values == 0)  # then the panel is not drawn, and there is nothing to leave out of a log scale
-    if panel.kind == "log" and not zero:
-        values = np.abs(values)
-        values[values == 0] = np.nan
+    if panel.kind == "log" and not zero:  # the curve passes over zeros, such as the log-ratio of each first update
+        shown = values != 0
+        steps, values, finite = steps[shown], np.abs(values[shown]), finite[shown]
     marks = {steps[~finite][0]} if not finite.all() else set()
     collapse = run.collapse
     if collapse.get("collapsed") and collapse.get("step") is not None and not marks:

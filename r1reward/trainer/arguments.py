@@ -4,6 +4,8 @@ import math
 import os
 from pathlib import Path
 
+import torch
+
 from r1reward.settings import TrainSettings
 from r1reward.trainer.config import StableReinforceConfig
 
@@ -124,6 +126,7 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         save_steps=t.save_steps or 500,
         save_total_limit=t.keep_checkpoints,
         report_to="none",
+        dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
     )
     _check_extra(t.extra, arguments)

@@ -25,7 +25,8 @@ def test_a_series_ends_where_the_metric_stops_being_finite_and_a_cross_marks_its
     found = series(run, PANEL["log_ratio/max_abs"])
     # Zero has no place on a log scale; the sign is dropped; the cross stands at step 3, where infinity came.
     assert found.crosses == [(3.0, 2.0)]
-    assert np.array_equal(found.values, [math.nan, 2.0, math.nan, math.nan], equal_nan=True)
+    assert found.steps.tolist() == [2, 3, 4]  # the zero of step 1 has no place on a log scale
+    assert np.array_equal(found.values, [2.0, math.nan, math.nan], equal_nan=True)
 
 
 def test_a_collapse_is_marked_in_metrics_that_stay_finite(tmp_path):
