@@ -163,7 +163,7 @@ def test_wrong_settings_name_themselves(change, message):
         (["trainer.samples_every=0"], "trainer.samples_every must be at least 1"),
         (["trainer.max_steps=-5"], "must not be negative"),
         (["algorithm=cispo", "clip=ppo"], "epsilon_high caps the ratio itself"),
-        (["advantage_filter.threshold=.nan"], "must be a positive number"),
+        (["advantage_filter.threshold=nan"], "must be a positive number"),
         (["+trainer.extra.bogus=1"], "trainer.extra.bogus: GRPOConfig of TRL has no such argument"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_perfect_annotator_is_always_right_and_consistent():
 
 
 def test_each_mistake_of_the_annotator():
-    question = Question("color", "What color is the circle?", "purple", "green", "It is {}.")
+    question = Question("color", "What color is the circle?", "purple", "green", "It is {}")
     rng, scene = random.Random(0), Scene((Shape("purple", "circle", 0, 0, (0, 0), 10),))
     deaf = Annotator(tone=1, perception=0, slip=0)
     assert parse(deaf.trace(rng, scene, question, ("purple", "green"), (False, True))).choice == 2

@@ -22,7 +22,7 @@ def test_one_rollout_per_prompt_is_allowed(make_arguments):
             "Pre-CLIP cannot act.*trainer.train_batch_size below",
         ),
         ({"filter_threshold": 3.9}, r"no \|z\| exceeds 3.87.*Raise trainer.rollout_batch_size"),
-        ({"advantage_estimator": "group", "num_generations": 1}, "needs num_generations >= 2"),
+        ({"advantage_estimator": "group", "num_generations": 1}, "compares rollouts of one prompt: num_generations >= 2"),
         ({"advantage_estimator": "gae"}, "unknown advantage estimator 'gae'; choose one of"),
         ({"advantage_filter": "sigma"}, "unknown advantage filter 'sigma'; choose one of"),
         ({"delta_min": 2.0}, "0 < delta_min < 1 < delta_max"),
