@@ -34,7 +34,7 @@ def run(folder: Path, *arguments: str, module: str = "train", code: int = 0) -> 
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     text = done.stdout + done.stderr
     assert done.returncode == code, text
