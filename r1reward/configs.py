@@ -1,5 +1,6 @@
 """Where the configs lie, and how a composed Hydra config becomes settings. Imports no torch."""
 
+import hashlib
 import os
 import re
 import shlex
@@ -14,10 +15,15 @@ PACKAGE = Path(__file__).resolve().parent
 # Inside the package in an installed wheel, beside it in a checkout.
 CONFIG_FOLDER = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
+LONGEST_NAME = 150  # characters
+
 
 def arm_name(overrides: str, study: str) -> str:
     """Name of a variant from Hydra's override_dirname ("clip=ppo,seed_free=0"); the study's where nothing differs."""
-    return re.sub(r"[^\w.,=+\-]+", "_", overrides).strip("_") or study
+    name = re.sub(r"[^\w.,=+\-]+", "_", overrides).strip("_") or study
+    if len(name) > LONGEST_NAME:  # it names a folder; the digest keeps cut names apart
+        name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name
 
 
 OmegaConf.register_new_resolver("arm_name", arm_name, replace=True)

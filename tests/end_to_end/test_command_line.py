@@ -101,12 +101,12 @@ def test_a_sweep_over_experiments_is_refused(tmp_path, model_folder):
 
 def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
     run(
-        tmp_path, "-m", "reward.format_weight=0,0.5", "seed=0", f"model.path={model_folder}", *SMALL, "logger=none",
-        "trainer.evaluate=false", "trainer.save_model=false",
+        tmp_path, "-m", "reward.format_weight=0,0.5", "clip=pre_clip,ppo", "seed=0", f"model.path={model_folder}", *SMALL,
+        "logger=none", "trainer.evaluate=false", "trainer.save_model=false",
     )  # fmt: skip
     arms = {json.loads(path.read_text())["run"]["arm"] for path in tmp_path.glob("runs/train/*/*/summary.json")}
-    assert len(arms) == 2
-    assert all("reward.format_weight=0" in arm and "seed" not in arm for arm in arms)
+    assert len(arms) == 4
+    assert all("clip=p" in arm and "seed" not in arm and len(arm) < 200 for arm in arms)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_released_rows_train(tmp_path, model_folder):
     broken = path.read_text().replace("photo_3.jpg", "gone.jpg").replace("<answer>1</answer>", "<answer>3</answer>", 1)
     path.write_text(broken)
     text = run(tmp_path, *data, f"model.path={model_folder}", *small, "logger=none", code=2)
-    assert f"{path}: 2 problems" in text
+    assert f"{path}: 2 rows have problems" in text
     assert "row 1, field answer" in text
     assert "row 4, field image" in text
 

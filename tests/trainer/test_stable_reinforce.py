@@ -199,7 +199,7 @@ def test_the_trainer_fills_the_total_as_a_product(make_trainer):
     """1 (1 + 0.5) + 0.5 = 2; 0 (1 + 0.5) + 0.5 = 0.5, where a sum would give more; 1 (1 + 0) + 0 = 1."""
     trainer = make_trainer(FixedTerms())
     rollout(trainer)
-    assert trainer._logs["rewards"]["total"][-16:] == ([2.0, 0.5, 1.0] * 6)[:16]
+    assert list(trainer._logs["rewards"]["total"])[-16:] == ([2.0, 0.5, 1.0] * 6)[:16]
     assert trainer.reward_func_names == ["result", "consistency", "format", "total"]
     assert trainer._metrics["train"]["reward"][-1] == pytest.approx(sum(([2.0, 0.5, 1.0] * 6)[:16]) / 16)
 
