@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-train: install ## the main job: train the embedded reward model with StableReinforce (about 5 minutes on 2 cores)
+train: install ## the main job: train the embedded reward model with StableReinforce (2 to 3 minutes on 2 cores)
 	$(BIN)/python -m r1reward.train
 
 study: install ## the study of clipping: every clip variant x seeds, then a report
@@ -39,7 +39,7 @@ format: install ## apply the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-cold-start: install ## make the embedded checkpoint anew (about 10 minutes on 2 cores)
+cold-start: install ## make the embedded checkpoint anew (about 6 minutes on 2 cores)
 	$(BIN)/python -m r1reward.cold_start
 
 configs: install ## write the flattened reference config anew
