@@ -64,7 +64,7 @@ def test_every_function_of_the_paper_index_exists():
     import importlib
 
     last_cells = [row.split(" | ")[-1] for row in re.findall(r"^\|.*\|$", README, re.MULTILINE)]
-    names = {name for cell in last_cells for name in re.findall(r"`((?:algorithm|rewards|trainer)\.[a-zA-Z_.]+)", cell)}
+    names = {name for cell in last_cells for name in re.findall(r"`((?:algorithm|rewards|trainer)\.[a-zA-Z0-9_.]+)", cell)}
     assert len(names) >= 8
     for name in names:
         parts = name.split(".")
