@@ -91,6 +91,25 @@ def test_settings_reach_the_trainer(overrides, expected, tmp_path):
     assert {name: getattr(arguments, name) for name in expected} == expected
 
 
+def test_components_change_what_they_name():
+    """A component wins over the experiment that brings it; each differs from `full` in its part alone."""
+    arms = {name: settings_of("+experiment=ablate_components", f"component={name}") for name in COMPONENTS}
+    changed = {
+        name: {f.name for f in fields(TrainSettings) if getattr(arm, f.name) != getattr(arms["full"], f.name)}
+        for name, arm in arms.items()
+    }
+    assert changed == {
+        "full": set(),
+        "no_filter": {"advantage_filter"},
+        "no_pre_clip": {"clip"},
+        "no_consistency": {"reward"},
+        "cold_start_only": {"trainer"},
+        "reinforce_plus_plus": {"algorithm", "clip", "advantage_filter", "reward"},
+    }
+    assert arms["cold_start_only"].trainer.max_steps == 0
+    assert arms["full"].trainer.max_steps == 48
+
+
 def test_the_papers_epochs():
     """17,261 rows, one rollout each: max_steps x train batch covers 5 epochs (paper) and 1 (released code)."""
     for name, epochs in (("paper", 5), ("released", 1)):
