@@ -34,6 +34,11 @@ class StableReinforceConfig(GRPOConfig):
         delta_min, delta_max: Bounds of the ratio for Pre-CLIP (dimensionless; the log-ratio is clamped to their logarithms).
         kl_in_reward: Coefficient of the per-token k1 KL penalty inside the reward, in reward per nat (Reinforce++). The k3
             KL in the loss is `beta`; at most one of the two is non-zero.
+        share_prefix: Whether each distinct prompt, with its images, is encoded once per group (`r1reward.shared_prefix`).
+        keep_groups_together: Whether a micro-batch is cut from whole groups; False shuffles rows as TRL does, and needs
+            `share_prefix` off.
+        skip_zero_advantage: Whether rows whose advantages are all zero get no forward and backward pass. Gradients stay the
+            same; the update's metrics leave these rows out (entropy) or count them as unmoved (ratio, clip fractions).
     """
 
     advantage_estimator: str = "batch"
@@ -44,6 +49,9 @@ class StableReinforceConfig(GRPOConfig):
     delta_min: float = 1e-3
     delta_max: float = 1e3
     kl_in_reward: float = 0.0
+    share_prefix: bool = True
+    keep_groups_together: bool = True
+    skip_zero_advantage: bool = False
 
     loss_type: str = field(default="grpo")
     use_bias_correction_kl: bool = field(default=False)
@@ -101,6 +109,10 @@ class StableReinforceConfig(GRPOConfig):
                 f"a KL penalty in the reward makes advantages per token, which {self.advantage_estimator!r} does not define; "
                 "use algorithm.kl.placement=loss"
             )
+        if self.share_prefix and not self.keep_groups_together:
+            raise ValueError("share_prefix needs whole groups: set trainer.share_prefix=false to shuffle rows as TRL does")
+        if self.skip_zero_advantage:
+            self._check_skipping()
         if self.load_best_model_at_end:
             raise ValueError(
                 "load_best_model_at_end reloads weights by a path that leaves Qwen2.5-VL at its base weights; evaluate the "
@@ -118,6 +130,17 @@ class StableReinforceConfig(GRPOConfig):
                 "Pre-CLIP cannot act: each rollout batch gives one update, so the ratio is always 1. Set "
                 "trainer.train_batch_size below trainer.rollout_batch_size, or trainer.num_iterations above 1, or clip=none."
             )
+
+
+    def _check_skipping(self):
+        entropy = self.entropy_coef or self.use_adaptive_entropy or self.top_entropy_quantile < 1.0
+        for wrong, why in (
+            (not self.share_prefix or self.num_generations == 1, "it needs trainer.share_prefix and num_generations above 1"),
+            (self.beta, "the KL term in the loss moves rows without an advantage too"),
+            (entropy, "the entropy settings look at rows without an advantage too"),
+        ):
+            if wrong:
+                raise ValueError(f"trainer.skip_zero_advantage=true cannot be used: {why}")
 
 
 def settings_without_effect(args: StableReinforceConfig) -> list[str]:

@@ -31,6 +31,7 @@ def test_both_switches_off_equals_stock_grpo_bit_for_bit(make_model, make_argume
     model_path = tmp_path / "model"  # the reference model of a KL term is loaded from a folder
     make_model().save_pretrained(model_path)
     load = type(make_model()).from_pretrained
+    stock_path = {"share_prefix": False, "keep_groups_together": False}
     shared = {"loss_type": "grpo", "use_bias_correction_kl": False, "beta": beta}
     stock = StockTrainer(
         model=load(model_path),
@@ -43,7 +44,7 @@ def test_both_switches_off_equals_stock_grpo_bit_for_bit(make_model, make_argume
     ours = StableReinforceTrainer(
         model=load(model_path),
         reward=letters,
-        args=make_arguments(advantage_estimator="group", advantage_filter="none", pre_clip=False, **shared),
+        args=make_arguments(advantage_estimator="group", advantage_filter="none", pre_clip=False, **stock_path, **shared),
         train_dataset=dataset,
         processing_class=processor,
     )

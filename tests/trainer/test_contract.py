@@ -34,7 +34,7 @@ def test_keys_of_a_rollout_batch(make_model, make_arguments, processor, dataset)
     trainer = StableReinforceTrainer(
         model=make_model(),
         reward=letters,
-        args=make_arguments(),
+        args=make_arguments(share_prefix=False),
         train_dataset=dataset,
         processing_class=processor,
     )
