@@ -12,7 +12,6 @@ from functools import partial
 
 import torch
 
-from r1reward.shared_prefix.kernels import attend
 from r1reward.shared_prefix.packing import NO_MASK, pack_prompts
 from r1reward.shared_prefix.prompts import Prompt
 
@@ -103,18 +102,28 @@ class Cache:
         """One token per row: query (B, H, 1, D), key and value (B, K, 1, D) -> (B, 1, H, D)."""
         keys, values = self.suffix[layer]
         keys[:, :, self.used - 1], values[:, :, self.used - 1] = key[:, :, 0], value[:, :, 0]
+        keys, values = keys[:, :, : self.used], values[:, :, : self.used]
+        prefix_keys, prefix_values = self.prefix[layer]
         rows, _, _, width = query.shape
-        query = query.view(rows, key.shape[1], -1, width)  # (B, K, query heads per key head, D)
-        own, own_lse = attend(query, keys[:, :, : self.used], values[:, :, : self.used], scale)
-        together = query if self.row_at is None else query[self.row_at]
-        together = together.unflatten(0, (-1, self.per_prompt)).transpose(1, 2).flatten(2, 3)  # (N, K, rows x heads, D)
-        shared, shared_lse = attend(together, *self.prefix[layer], scale, bias=self.bias)
-        shared, shared_lse = self._apart(shared), self._apart(shared_lse)
-        share = torch.sigmoid(shared_lse - own_lse)[..., None].to(own.dtype)
-        return torch.lerp(own, shared, share).view(rows, 1, -1, width)
+        query = query.view(rows, key.shape[1], -1, width) * scale  # (B, K, query heads per key head, D)
+        to_prompt = self._together(query) @ prefix_keys.mT  # (N, K, rows x heads, P)
+        if self.bias is not None:
+            to_prompt = to_prompt + self.bias
+        to_own = self._together(query @ keys.mT)
+        weights = torch.cat([to_prompt, to_own], -1).softmax(-1, dtype=torch.promote_types(query.dtype, torch.float32))
+        weights = weights.to(value.dtype)
+        to_prompt, to_own = weights.tensor_split([prefix_keys.shape[2]], -1)
+        output = self._apart(to_prompt @ prefix_values) + self._apart(to_own) @ values
+        return output.view(rows, 1, -1, width)
+
+    def _together(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows (B, K, heads, ...) by prompt: (N, K, rows x heads, ...)."""
+        x = x if self.row_at is None else x[self.row_at]
+        return x.unflatten(0, (-1, self.per_prompt)).transpose(1, 2).flatten(2, 3)
 
     def _apart(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.unflatten(2, (self.per_prompt, -1)).transpose(1, 2).flatten(0, 1)  # (places, K, heads[, D])
+        """The opposite of `_together`."""
+        x = x.unflatten(2, (self.per_prompt, -1)).transpose(1, 2).flatten(0, 1)
         return x if self.row_at is None else x[self.place]
 
 
@@ -151,7 +160,9 @@ def sample(
             shared_prefix=cache,
         ).logits[:, -1]
         # Processors and criteria may keep state per row, so they see all rows; those of finished rows are zeros.
-        scores = torch.zeros(rows, logits.shape[1], device=device).index_copy(0, active, logits.float())
+        scores = logits.to(torch.float32, copy=True)
+        if len(active) < rows:
+            scores = scores.new_zeros(rows, scores.shape[1]).index_copy(0, active, scores)
         scores = logits_processor(sequences[:, :written], scores)
         if generation_config.do_sample:
             variates = torch.empty_like(scores).exponential_()  # as torch.multinomial draws them

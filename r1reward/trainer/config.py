@@ -131,7 +131,6 @@ class StableReinforceConfig(GRPOConfig):
                 "trainer.train_batch_size below trainer.rollout_batch_size, or trainer.num_iterations above 1, or clip=none."
             )
 
-
     def _check_skipping(self):
         entropy = self.entropy_coef or self.use_adaptive_entropy or self.top_entropy_quantile < 1.0
         for wrong, why in (

@@ -166,9 +166,7 @@ class SharedPrefixTrainer(GRPOTrainer):
         log_probs, entropies = [], []
         for part in rows.split(batch_size or len(input_ids)) if len(rows) else ():
             owner = [self._groups.prompt_of_row[row] for row in part.tolist()]
-            packed = pack(
-                self._groups.prompts, owner, completions[part], mask[part], use_features=self._features_serve(model)
-            )
+            packed = pack(self._groups.prompts, owner, completions[part], mask[part], use_features=self._features_serve(model))
             with self.accelerator.autocast():
                 output = model(**packed.arguments, shift_labels=packed.labels, fused_lm_head=True)
             log_probs.append(packed.spread(output.log_probs, logits_to_keep))

@@ -1,0 +1,1 @@
+"""How fast a training step is, side by side with stock TRL: workloads, measurements, report (`python -m r1reward.bench`)."""
