@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-all lint format cold-start study configs wheel clean
+.PHONY: help install train bench test test-all lint format cold-start study configs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ train: install ## the main job: train the embedded reward model with StableReinf
 
 study: install ## the study of clipping: every clip variant x seeds, then a report
 	$(BIN)/python -m r1reward.train +experiment=ablate_clip
+
+bench: install ## speed beside stock TRL (about an hour on 2 quiet cores): experiments/benchmarks/
+	$(BIN)/python -m r1reward.bench
 
 test: install ## lint and the tests that CI runs (under 10 minutes)
 	$(BIN)/ruff check .

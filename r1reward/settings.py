@@ -165,6 +165,8 @@ class TrainerSettings:
         top_k: Sample among that many tokens; 0: all.
         bf16: Whether forward passes run in bfloat16 autocast.
         gradient_checkpointing: Trade time for memory.
+        share_prefix: Whether each prompt, with its images, is encoded once per group; a family that cannot warns.
+        skip_zero_advantage: Whether rows whose advantages are all zero get no forward and backward pass; same gradients.
         use_vllm: Whether vLLM samples the rollouts.
         save_steps: Checkpoint every that many steps; 0: only the final model.
         keep_checkpoints: Older checkpoints are deleted beyond that many.
@@ -195,6 +197,8 @@ class TrainerSettings:
     top_k: int = 0
     bf16: bool = False
     gradient_checkpointing: bool = False
+    share_prefix: bool = True
+    skip_zero_advantage: bool = False
     use_vllm: bool = False
     save_steps: int = 0
     keep_checkpoints: int = 2

@@ -8,6 +8,9 @@ import torch
 from r1reward.data.images import open_image
 from r1reward.data.rows import PreferenceRow
 from r1reward.rewards.verdict import Verdict, parse
+from r1reward.shared_prefix.generation import generate
+from r1reward.shared_prefix.prompts import make_prompts
+from r1reward.shared_prefix.register import base_model, enable, why_not
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class RewardModel:
         self.model = model
         self.processor = processor
         self.pattern = pattern
+        self._encodes_once = why_not(model) is None
+        if self._encodes_once:
+            enable(model)
 
     @torch.inference_mode()
     def judge(
@@ -74,25 +80,32 @@ class RewardModel:
 
     def _generate(self, rows: list[PreferenceRow], max_new_tokens: int) -> list[Judgement]:
         texts = [self.processor.apply_chat_template(row.messages(), tokenize=False, add_generation_prompt=True) for row in rows]
-        images = [[open_image(source) for source in row.images] for row in rows]
-        inputs = self.processor(text=texts, images=images if any(images) else None, padding=True, return_tensors="pt").to(
+        decoded = {source: open_image(source) for row in rows for source in row.images}
+        images = [[decoded[source] for source in row.images] for row in rows]
+        inputs = self.processor(text=texts, images=images if decoded else None, padding=True, return_tensors="pt").to(
             self.model.device
         )
         tokenizer = self.processor.tokenizer
         suppressed = getattr(self.model.config, "image_token_id", None)
-        output = self.model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,  # hub checkpoints bring sampling habits of their own; greedy means greedy
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=tokenizer.pad_token_id,
-            suppress_tokens=None if suppressed is None else [suppressed],
-        )
-        completions = output[:, inputs["input_ids"].shape[1] :]
+        options = {
+            "max_new_tokens": max_new_tokens,
+            "do_sample": False,
+            "num_beams": 1,
+            "repetition_penalty": 1.0,  # hub checkpoints bring sampling habits of their own; greedy means greedy
+            "temperature": None,
+            "top_p": None,
+            "top_k": None,
+            "pad_token_id": tokenizer.pad_token_id,
+            "suppress_tokens": None if suppressed is None else [suppressed],
+        }
+        if self._encodes_once:
+            ids = [row[kept].tolist() for row, kept in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)]
+            backbone = base_model(self.model).base_model
+            counts = [len(row.images) for row in rows]
+            prompts = make_prompts(backbone, ids, inputs.get("pixel_values"), inputs.get("image_grid_thw"), counts)
+            completions = generate(self.model, prompts, range(len(rows)), **options)
+        else:
+            completions = self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
         lengths = (completions != tokenizer.pad_token_id).sum(1).tolist()
-        decoded = tokenizer.batch_decode(completions, skip_special_tokens=True)
-        return [Judgement(text, parse(text, self.pattern), length) for text, length in zip(decoded, lengths, strict=True)]
+        texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+        return [Judgement(text, parse(text, self.pattern), length) for text, length in zip(texts, lengths, strict=True)]

@@ -2,9 +2,9 @@
 
 Shapes: N prompts, B completions (rows), K key/value heads, H query heads, D head width, T completion tokens, V vocabulary.
 
-`generate` of transformers prepares everything as usual (sampling parameters, stopping, suppressed tokens) and hands the loop over
-to `_sample` here. Greedy decoding gives the same tokens; sampling too, from the same state of the random generator: `multinomial`
-draws one exponential variate per row and token, and so does the loop here, for finished rows as well.
+`generate` of transformers prepares everything as usual (sampling parameters, stopping, suppressed tokens) and hands the loop
+over to `sample` here. Greedy decoding gives the same tokens; sampling too, from the same state of the random generator:
+`multinomial` draws one exponential variate per row and token of the vocabulary, and so does the loop, for finished rows too.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def generate(model, prompts: Sequence[Prompt], prompt_of_row: Sequence[int], pad
     width = max(len(prompt.ids) for prompt in prompts)
     ids = torch.stack([torch.nn.functional.pad(p.ids, (width - len(p.ids), 0), value=pad_token_id) for p in prompts])
     mask = torch.stack([torch.nn.functional.pad(torch.ones_like(p.ids), (width - len(p.ids), 0)) for p in prompts])
-    owner = torch.as_tensor(prompt_of_row, device=ids.device)
+    owner = torch.tensor(list(prompt_of_row), device=ids.device)
     sequences = model.generate(
         input_ids=ids[owner],
         attention_mask=mask[owner],

@@ -2,8 +2,8 @@
 
 Shapes: N prompts, B completions (rows), T tokens of the longest completion, S packed tokens.
 
-Order: prompt 1 without its last token, its completions; prompt 2, ... Each completion starts with the prompt's last token, which
-predicts its first one, so that every scored position has exactly one next token:
+Order: prompt 1 without its last token, its completions; prompt 2, ... Each completion starts with the prompt's last token,
+which predicts its first one, so that every scored position has exactly one next token:
 
     prompt 1 2 3, completions a b and c d e   ->   1 2 | 3 a | 3 c d     scored: a b, c d e
 """

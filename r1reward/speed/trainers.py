@@ -5,7 +5,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from r1reward.data.images import decode_columns
@@ -13,7 +13,6 @@ from r1reward.speed.workload import Shape
 from r1reward.trainer.config import StableReinforceConfig
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
 
-PARTS = ("rollout", "old", "reference", "rewards", "update", "step")
 UPDATES = 2  # optimiser steps per rollout batch, as in the R1-Reward paper (256 rollouts, 128 per step)
 
 
@@ -98,7 +97,15 @@ class TimedStock(_Timed, GRPOTrainer):
 
 
 class TimedOurs(_Timed, StableReinforceTrainer):
-    """StableReinforce."""
+    """StableReinforce, with a clock on what it adds to GRPO too."""
+
+    def _advantages(self, batch):
+        with self.clock.part("additions"):
+            return super()._advantages(batch)
+
+    def _pre_clip(self, log_probs, old):
+        with self.clock.part("additions"):
+            return super()._pre_clip(log_probs, old)
 
 
 def length_of_text(completions, **kwargs) -> list[float]:
@@ -155,6 +162,7 @@ def build(kind: str, shape: Shape, model_path: str, load, rows, processor, folde
         trainer = TimedOurs(model=model, reward=length_of_text, args=StableReinforceConfig(**arguments, **own), **common)
     trainer.clock = Clock()
     trainer.add_callback(_OptimizerClock(trainer.clock))
+    trainer.remove_callback(PrinterCallback)
     return trainer
 
 

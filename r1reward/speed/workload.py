@@ -15,7 +15,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from r1reward.models.tiny import build_processor, tokenizer_corpus
 
 CELL = 28  # pixels of a visual token's side
-WORDS = "the left picture shows a small red cube beside two green balls and the answer counts them one by one".split()
+WORDS = ("the", "left", "picture", "shows", "a", "small", "red", "cube", "beside", "two", "green", "balls", "and", "counts")
 
 
 @dataclass(frozen=True)

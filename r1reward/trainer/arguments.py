@@ -118,6 +118,8 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         top_k=t.top_k,
         bf16=t.bf16,
         gradient_checkpointing=t.gradient_checkpointing,
+        share_prefix=t.share_prefix,
+        skip_zero_advantage=t.skip_zero_advantage,
         use_vllm=t.use_vllm,
         # record
         logging_steps=1,

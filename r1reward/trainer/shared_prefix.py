@@ -13,6 +13,7 @@ Shapes: N prompts, B rows on this process, T completion tokens.
 """
 
 import warnings
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -81,7 +82,7 @@ class SharedPrefixTrainer(GRPOTrainer):
         finally:
             self.processing_class = processor
             groups, self._groups = self._groups, None
-        if self._shares_log_probs:
+        if groups is not None and self._shares_log_probs:
             for key in IMAGE_KEYS:
                 batch.pop(key, None)
             for prompt in groups.prompts:
@@ -91,7 +92,7 @@ class SharedPrefixTrainer(GRPOTrainer):
         return batch
 
     def _tokenize_prompts(self, prompts):
-        if not self._shares:
+        if not self._shares or isinstance(prompts[0], str):
             return super()._tokenize_prompts(prompts)
         distinct, prompt_of_row = [], []
         for prompt in prompts:
@@ -114,19 +115,35 @@ class SharedPrefixTrainer(GRPOTrainer):
         )
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
-        if not self._shares:
-            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
         groups = self._groups
+        if groups is None:
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
         if not self.use_vllm:
             with self._shared_sampling(groups):
                 return super()._generate_single_turn(prompt_ids, images, {}, num_generations, *args, **kwargs)
         self._encode_images(groups)
-        if self.vllm_mode == "colocate" and len(prompt_ids) == num_generations * len(groups.prompts):
-            # The engine takes each prompt and its images once and samples the whole group.
-            prompt_ids = prompt_ids[::num_generations]
-            images = images[::num_generations] if images is not None else None
-            self.vllm_generation.generation_kwargs = {**self.vllm_generation.generation_kwargs, "n": num_generations}
-        return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
+        with self._one_request_per_group(groups, num_generations) as first_rows:
+            prompt_ids = [prompt_ids[row] for row in first_rows]
+            images = [images[row] for row in first_rows] if images is not None else None
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
+
+    @contextmanager
+    def _one_request_per_group(self, groups: Groups, num_generations: int):
+        """Where vLLM runs in this process, each prompt and its images are sent once; yields the rows to send.
+
+        A vLLM server is sent each prompt once by TRL itself, and processes that share an engine count rows.
+        """
+        engine, rows = self.vllm_generation, range(len(groups.prompt_of_row))
+        sizes = set(Counter(groups.prompt_of_row).values())
+        if self.vllm_mode != "colocate" or sizes != {num_generations} or self.args.vllm_tensor_parallel_size > 1:
+            yield rows
+            return
+        plain = engine.generation_kwargs
+        engine.generation_kwargs = {**plain, "n": num_generations}
+        try:
+            yield rows[::num_generations]
+        finally:
+            engine.generation_kwargs = plain
 
     @contextmanager
     def _shared_sampling(self, groups: Groups):
@@ -162,7 +179,7 @@ class SharedPrefixTrainer(GRPOTrainer):
                 model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs
             )
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
-        rows = torch.arange(len(input_ids)) if self._moving_rows is None else self._moving_rows
+        rows = torch.arange(len(input_ids), device=input_ids.device) if self._moving_rows is None else self._moving_rows
         log_probs, entropies = [], []
         for part in rows.split(batch_size or len(input_ids)) if len(rows) else ():
             owner = [self._groups.prompt_of_row[row] for row in part.tolist()]
@@ -209,7 +226,9 @@ class SharedPrefixTrainer(GRPOTrainer):
         if self.args.skip_zero_advantage:
             advantages = inputs["advantages"]
             moving = advantages != 0 if advantages.dim() == 1 else (advantages != 0).any(1)
-            self._moving_rows = moving.nonzero()[:, 0].cpu()
+            self._moving_rows = moving.nonzero()[:, 0]
+            if not len(self._moving_rows) and self.accelerator.num_processes > 1:
+                self._moving_rows = self._moving_rows.new_zeros(1)  # the others wait for this process's gradients
             self._metrics["train" if self.model.training else "eval"]["skipped_rows"].append(1 - moving.float().mean().item())
         try:
             return super()._compute_loss(model, inputs)
@@ -223,12 +242,14 @@ class _ProcessedOnce:
     def __init__(self, trainer: SharedPrefixTrainer):
         self._processor = trainer.processing_class
         self._packs = trainer._shares_log_probs
-        self.fields: dict = {}
+        self.fields: dict | None = None
 
     def __getattr__(self, name):
         return getattr(self._processor, name)
 
     def __call__(self, *args, **kwargs):
+        if self.fields is None:
+            return self._processor(*args, **kwargs)
         if self._packs:  # the pixels lie with the prompts
             return {"pixel_values": torch.empty(0, 0)}
         kinds = [torch.as_tensor(row) for row in self.fields["mm_token_type_ids"]]

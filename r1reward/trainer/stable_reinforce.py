@@ -1,4 +1,6 @@
-"""StableReinforce as a subclass of TRL's `GRPOTrainer` (through `SharedPrefixTrainer`, for speed) that overrides a few named hooks and copies none of their bodies.
+"""StableReinforce as a subclass of TRL's `GRPOTrainer` that overrides a few named hooks and copies none of their bodies.
+
+Between the two stands `SharedPrefixTrainer`, which makes the same computation faster.
 
 What each hook adds:
 
@@ -229,11 +231,12 @@ class StableReinforceTrainer(SharedPrefixTrainer):
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
         log_probs, *rest = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         old = None if self._loss_inputs is None else self._loss_inputs.get("old_per_token_logps")
-        if old is not None:
-            self._log_ratio(log_probs, old)
-            if self.args.pre_clip:
-                log_probs = pre_clip(log_probs, old, self.args.delta_min, self.args.delta_max)
-        return (log_probs, *rest)
+        return (log_probs if old is None else self._pre_clip(log_probs, old), *rest)
+
+    def _pre_clip(self, log_probs, old):
+        """The log-probabilities, clamped around the old ones where Pre-CLIP is on; its metrics in any case."""
+        self._log_ratio(log_probs.detach(), old)
+        return pre_clip(log_probs, old, self.args.delta_min, self.args.delta_max) if self.args.pre_clip else log_probs
 
     def _log_ratio(self, log_probs, old):
         """Metrics of the log-ratio before any clip, over all processes."""

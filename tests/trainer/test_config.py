@@ -30,6 +30,13 @@ def test_one_rollout_per_prompt_is_allowed(make_arguments):
         ({"kl_in_reward": 0.1, "advantage_estimator": "group"}, "algorithm.kl.placement=loss"),
         ({"scale_advantages": False}, "has no effect"),
         ({"load_best_model_at_end": True, "eval_strategy": "no"}, "load_best_model_at_end"),
+        ({"keep_groups_together": False}, "share_prefix needs whole groups: set trainer.share_prefix=false"),
+        ({"skip_zero_advantage": True, "beta": 0.04}, "the KL term in the loss moves rows"),
+        ({"skip_zero_advantage": True, "entropy_coef": 0.01}, "the entropy settings look at rows"),
+        ({"skip_zero_advantage": True, "top_entropy_quantile": 0.5}, "the entropy settings look at rows"),
+        ({"skip_zero_advantage": True, "use_adaptive_entropy": True}, "the entropy settings look at rows"),
+        ({"skip_zero_advantage": True, "share_prefix": False}, "needs trainer.share_prefix and num_generations above 1"),
+        ({"skip_zero_advantage": True, "num_generations": 1}, "needs trainer.share_prefix and num_generations above 1"),
     ],
 )
 def test_settings_that_defeat_their_purpose_raise(make_arguments, changes, message):
@@ -53,7 +60,16 @@ def test_settings_without_effect_warn(make_arguments, changes, message):
         make_arguments(**changes)
 
 
-def test_sound_settings_do_not_warn(make_arguments):
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"skip_zero_advantage": True}, {"share_prefix": False}, {"share_prefix": False, "keep_groups_together": False}],
+)
+def test_sound_settings_do_not_warn(make_arguments, changes):
     with warnings.catch_warnings():
         warnings.simplefilter("error", SettingHasNoEffect)
-        make_arguments()
+        make_arguments(**changes)
+
+
+def test_skipping_goes_with_a_kl_penalty_in_the_reward(make_arguments):
+    """That one is part of the advantages."""
+    assert make_arguments(skip_zero_advantage=True, kl_in_reward=0.1).skip_zero_advantage

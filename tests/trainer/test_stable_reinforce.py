@@ -119,11 +119,12 @@ def test_pre_clip_keeps_an_overflowing_ratio_out_of_the_gradient(make_trainer, p
     assert gradients.isfinite().all().item() is finite
 
 
-def test_every_pass_sees_the_images(make_trainer, make_model, processor, rows, tmp_path):
+@pytest.mark.parametrize("share_prefix", [True, False])
+def test_every_pass_sees_the_images(make_trainer, make_model, tmp_path, share_prefix):
     """Old and reference log-probabilities equal those of a plain forward pass with images, and change with the image."""
     make_model(seed=3).save_pretrained(tmp_path / "model")
     model = type(make_model()).from_pretrained(tmp_path / "model")
-    trainer = make_trainer(model=model, beta=0.1)
+    trainer = make_trainer(model=model, beta=0.1, share_prefix=share_prefix)
     looks = {"policy": 0, "reference": 0}
     for name, watched in (("policy", trainer.model), ("reference", trainer.ref_model)):
         watched.model.visual.register_forward_hook(lambda *_, name=name: looks.__setitem__(name, looks[name] + 1))
@@ -131,12 +132,17 @@ def test_every_pass_sees_the_images(make_trainer, make_model, processor, rows, t
     assert looks["policy"] > 0 and looks["reference"] > 0
 
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    if share_prefix:
+        images = [batch["groups"].prompts[owner] for owner in batch["groups"].prompt_of_row]
+        pixels, grid = torch.cat([x.pixels for x in images]), torch.cat([x.grid for x in images])
+    else:
+        pixels, grid = batch["pixel_values"], batch["image_grid_thw"]
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
-        "mm_token_type_ids": batch["mm_token_type_ids"],
-        "pixel_values": batch["pixel_values"],
-        "image_grid_thw": batch["image_grid_thw"],
+        "mm_token_type_ids": (ids == model.config.image_token_id).int(),
+        "pixel_values": pixels,
+        "image_grid_thw": grid,
     }
 
     def log_probs(**changes):
@@ -147,7 +153,7 @@ def test_every_pass_sees_the_images(make_trainer, make_model, processor, rows, t
 
     fresh = type(model).from_pretrained(tmp_path / "model")
     with_images = log_probs()
-    blank = log_probs(pixel_values=torch.zeros_like(batch["pixel_values"]))
+    blank = log_probs(pixel_values=torch.zeros_like(pixels))
     assert (with_images - blank).abs().max() > 1e-3  # the images matter to this model
     for key in ("old_per_token_logps", "ref_per_token_logps"):
         torch.testing.assert_close(batch[key] * batch["completion_mask"], with_images, atol=1e-4, rtol=1e-4)
