@@ -114,7 +114,7 @@ class Cache:
         weights = weights.to(value.dtype)
         to_prompt, to_own = weights.tensor_split([prefix_keys.shape[2]], -1)
         output = self._apart(to_prompt @ prefix_values) + self._apart(to_own) @ values
-        return output.view(rows, 1, -1, width)
+        return output.reshape(rows, 1, -1, width)
 
     def _together(self, x: torch.Tensor) -> torch.Tensor:
         """Rows (B, K, heads, ...) by prompt: (N, K, rows x heads, ...)."""

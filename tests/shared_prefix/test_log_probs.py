@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
-from r1reward.shared_prefix.prompts import encode_images
+from r1reward.shared_prefix.packing import pack
+from r1reward.shared_prefix.prompts import Prompt, encode_images
 from r1reward.shared_prefix.register import base_model, enable
 from tests.shared_prefix.conftest import (
     FAMILIES,
@@ -27,6 +28,19 @@ from tests.shared_prefix.conftest import (
 # Three prompts, of which one has no image and one has two, in groups of three, one and two.
 SHAPES = [([3, 4], [(2, 3)]), ([5], []), ([1, 2, 3], [(1, 1), (3, 2)])]
 LENGTHS = [[3, 1, 5], [2], [7, 4]]
+
+
+def test_packs_as_documented():
+    """Prompts 1 2 3 and 4 5, and 6 7 without a completion; the middle row answers the second prompt and has no tokens."""
+    prompts = [Prompt(torch.tensor(ids), 10 * torch.arange(len(ids)).expand(3, -1)) for ids in ([1, 2, 3], [4, 5], [6, 7])]
+    completions, mask = torch.tensor([[11, 12, 13], [21, 0, 0], [31, 32, 0]]), torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 0]])
+    packed = pack(prompts, [0, 1, 0], completions, mask)
+    assert packed.arguments["input_ids"].tolist() == [[1, 2, 3, 11, 12, 3, 31, 4, 5]]
+    assert packed.arguments["position_ids"].tolist() == 3 * [[[0, 10, 20, 21, 22, 20, 21, 0, 10]]]
+    assert packed.layout.spans == [(0, 2, 7), (7, 8, 9)]
+    assert packed.layout.scored.tolist() == [2, 3, 4, 8, 5, 6]
+    assert packed.labels.tolist() == [[11, 12, 13, 21, 31, 32]]
+    assert packed.spread(packed.labels, 4).tolist() == [[11, 12, 13, 0], [21, 0, 0, 0], [31, 32, 0, 0]]
 
 
 @st.composite
@@ -157,7 +171,8 @@ def test_bfloat16_is_as_exact_as_without_sharing(family, autocast):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_encoded_before_serve_instead_of_the_pixels(family):
     _, model = both(family)
-    case = random_case(model, SHAPES, LENGTHS)
+    shapes, lengths = [*SHAPES, ([2, 2], [(2, 1)])], [*LENGTHS, [3]]
+    case = random_case(model, shapes, lengths)
     expected = shared_log_probs(model, case).detach()
     encode_images(model.base_model, case.prompts)
     torch.testing.assert_close(shared_log_probs(model, case, use_features=False), expected, rtol=0, atol=0)
@@ -166,7 +181,7 @@ def test_features_encoded_before_serve_instead_of_the_pixels(family):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert not any("visual" in name for name in gradients(model, found))
     assert any("visual" in name for name in gradients(model, shared_log_probs(model, case)))
-    other = random_case(model, SHAPES, LENGTHS, seed=7)  # other features give other log-probabilities
+    other = random_case(model, shapes, lengths, seed=7)  # other features give other log-probabilities
     encode_images(model.base_model, other.prompts)
     swapped = [replace(prompt, features=wrong.features) for prompt, wrong in zip(case.prompts, other.prompts, strict=True)]
     assert (shared_log_probs(model, replace(case, prompts=swapped), use_features=True) - expected).abs().max() > 1e-2
