@@ -9,7 +9,7 @@ from r1reward.data.images import open_image
 from r1reward.data.rows import PreferenceRow
 from r1reward.rewards.verdict import Verdict, parse
 from r1reward.shared_prefix.generation import generate
-from r1reward.shared_prefix.prompts import make_prompts
+from r1reward.shared_prefix.prompts import encode_images, make_prompts
 from r1reward.shared_prefix.register import base_model, enable, why_not
 
 
@@ -103,6 +103,13 @@ class RewardModel:
             backbone = base_model(self.model).base_model
             counts = [len(row.images) for row in rows]
             prompts = make_prompts(backbone, ids, inputs.get("pixel_values"), inputs.get("image_grid_thw"), counts)
+            # Both orders of a pair lie side by side here: their images pass through the vision tower once.
+            first = {}
+            for row, prompt in zip(rows, prompts, strict=True):
+                first.setdefault(row.images, prompt)
+            encode_images(backbone, list(first.values()))
+            for row, prompt in zip(rows, prompts, strict=True):
+                prompt.features = first[row.images].features
             completions = generate(self.model, prompts, range(len(rows)), **options)
         else:
             completions = self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]

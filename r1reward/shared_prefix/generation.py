@@ -32,6 +32,7 @@ def generate(model, prompts: Sequence[Prompt], prompt_of_row: Sequence[int], pad
     ids = torch.stack([torch.nn.functional.pad(p.ids, (width - len(p.ids), 0), value=pad_token_id) for p in prompts])
     mask = torch.stack([torch.nn.functional.pad(torch.ones_like(p.ids), (width - len(p.ids), 0)) for p in prompts])
     owner = torch.tensor(list(prompt_of_row), device=ids.device)
+    assert bool((owner.diff() >= 0).all()), "prompt_of_row must ascend"
     sequences = model.generate(
         input_ids=ids[owner],
         attention_mask=mask[owner],
@@ -54,14 +55,15 @@ class Cache:
 
     def __init__(self, captured, lengths: Sequence[int], prompt_of_row: torch.Tensor, capacity: int):
         key = captured[0][0]
-        width = max(lengths)
-        self.prefix = [tuple(_pad(x[0].split(list(lengths), 1), width) for x in layer) for layer in captured]
-        self.bias = None
-        if min(lengths) < width:
-            column = torch.arange(width, device=key.device)
-            seen = column < torch.tensor(lengths, device=key.device)[:, None]
-            self.bias = torch.zeros(seen.shape, dtype=key.dtype, device=key.device).masked_fill(~seen, -torch.inf)
-            self.bias = self.bias[:, None, None]  # (N, 1, 1, width)
+        length = torch.tensor(lengths, device=key.device)[:, None]
+        column = torch.arange(max(lengths), device=key.device)
+        seen = column < length  # (N, P), padded on the right
+        index = torch.where(seen, length.cumsum(0) - length + column, 0)
+        self.prefix = [tuple(x[0][:, index].transpose(0, 1).contiguous() for x in layer) for layer in captured]
+        self.bias = None  # (N, 1, 1, P)
+        if min(lengths) < max(lengths):
+            zeros = torch.zeros(seen.shape, dtype=key.dtype, device=key.device)
+            self.bias = zeros.masked_fill(~seen, -torch.inf)[:, None, None]
         rows = len(prompt_of_row)
         self.suffix = [
             tuple(x.new_empty(rows, x.shape[1], capacity, x.shape[3]) for x in layer) for layer in captured
@@ -127,11 +129,6 @@ class Cache:
         return x if self.row_at is None else x[self.place]
 
 
-def _pad(parts, width: int) -> torch.Tensor:
-    """Prompts' keys, each (K, P, D), as one tensor (N, K, width, D), padded on the right."""
-    return torch.stack([torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[1])) for part in parts])
-
-
 def sample(
     model, input_ids, logits_processor, stopping_criteria, generation_config, prompts, prompt_of_row, **model_kwargs
 ) -> torch.Tensor:
@@ -142,7 +139,7 @@ def sample(
     steps = generation_config.max_length - input_ids.shape[1]
     lengths = [len(prompt.ids) - 1 for prompt in prompts]
     cache = Cache(packed.layout.captured, lengths, prompt_of_row, min(steps, CAPACITY))
-    packed.layout.captured = None
+    del packed  # it holds the keys and values once more
 
     rows = len(prompt_of_row)
     sequences = torch.cat([input_ids, pad.expand(rows, steps)], 1)

@@ -40,12 +40,13 @@ def enable(model):
     base = base_model(model)
     if base.config.get_text_config()._attn_implementation != NAME:
         base.set_attn_implementation({"text_config": NAME})
+    if _keep_scored not in base.base_model._forward_hooks.values():
         base.base_model.register_forward_hook(_keep_scored, with_kwargs=True)
 
 
 def base_model(model):
     """The transformers model inside a wrapper for adapters."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def shared_prefix_attention(module, query, key, value, attention_mask, scaling=None, shared_prefix=None, **kwargs):

@@ -69,6 +69,15 @@ VISION = {
 }
 
 
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """Tensors here are tiny: threads would wait for each other, for minutes where other processes want the processor too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def tiny_config(family: str, **text):
     """The configuration of a tiny model; `text` are settings of its language model."""
     config_class, _ = CLASSES[family]
@@ -112,7 +121,7 @@ def build(family: str, seed: int = 0, dtype: torch.dtype = torch.float32, **text
         for name, parameter in model.named_parameters():
             start = 1.0 if "norm" in name and name.endswith("weight") or "ln_q.weight" in name else 0.0
             scale = parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 0.1
-            parameter.normal_(start, 0.5 if "embed_tokens" in name else scale)
+            parameter.normal_(start, 0.25 if "embed_tokens" in name else scale)
     model.generation_config.eos_token_id = END
     model.generation_config.pad_token_id = PAD
     return model.to(dtype).eval()
@@ -241,28 +250,25 @@ def gradients(model, log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def worst_difference(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Largest distance between two sets of gradients, relative to the parameter's; small ones relative to 1e-6 of all.
+    """Largest distance between the gradients of a parameter, relative to the expected one.
 
-    Some gradients are zero but for rounding: a key bias shifts all scores of a query, which softmax ignores. Where the expected
-    norm is below 1e-6 of the norm of all gradients, it is that against which the distance is measured.
+    None is zero but for rounding, not even that of a key bias: rotated by its position, it is not the same for all keys.
     """
-    total = torch.stack([x.norm() for x in expected.values()]).norm()
     assert found.keys() == expected.keys()
-    assert total > 0
-    return max(float((found[name] - x).norm() / torch.maximum(x.norm(), 1e-6 * total)) for name, x in expected.items())
+    return float(torch.stack([(found[name] - x).norm() / x.norm() for name, x in expected.items()]).max())
 
 
 @contextmanager
 def double_throughout(family: str):
     """While it lasts, a float64 model computes in float64 from end to end.
 
-    Models of transformers fall back to float32 in places whatever their data type. Rounding there differs between a packed row
-    and a padded batch in about the seventh digit, because the last bits before it do:
+    Models of transformers fall back to float32 in places whatever their data type. Three of them leave differences of 1e-7
+    between packed rows and padded copies, and are replaced here, with the same formulas:
 
-    - the norms of the language model (and of Qwen2.5-VL's vision tower);
-    - the rotation of queries and keys in the vision tower, and the angles' cosines, whose last bit depends on where in a vector
-      register a number lies;
-    - the cosines of the language model: text-only prompts are at other absolute positions when they are padded on the left.
+    - the norms, and the rotation of queries and keys in the vision tower: a gradient that passes through the cast is rounded,
+      for each copy by itself or once for the whole group;
+    - the cosines of the language model: padding on the left moves a text-only prompt to other positions, where the rounded
+      angles do not have quite the same differences.
     """
     module = {"qwen2_vl": modeling_qwen2_vl, "qwen2_5_vl": modeling_qwen2_5_vl, "qwen3_vl": modeling_qwen3_vl}[family]
 
@@ -273,19 +279,13 @@ def double_throughout(family: str):
         cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
         return tuple(x * cos + module.rotate_half(x) * sin for x in (query, key))
 
-    def angles(self, x, position_ids):
-        angle = position_ids[..., None].double() * self.inv_freq.double()
+    def cosines(self, x, position_ids):
+        angle = position_ids.expand(3, -1, -1)[..., None].double() * self.inv_freq.double()
         return tuple(self.recomposition_frequencies(f() * self.attention_scaling) for f in (angle.cos, angle.sin))
 
-    def text_angles(self, x, position_ids):
-        return angles(self, x, position_ids.expand(3, -1, -1))
-
-    prefix = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[family]
-    text = prefix + ("Text" if family == "qwen3_vl" else "")
-    norms = {"qwen2_vl": "Qwen2VLRMSNorm", "qwen2_5_vl": "Qwen2_5_VLRMSNorm", "qwen3_vl": "Qwen3VLTextRMSNorm"}[family]
+    prefix = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VLText"}[family]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(getattr(module, norms), "forward", norm)
+        patch.setattr(getattr(module, f"{prefix}RMSNorm"), "forward", norm)
         patch.setattr(module, "apply_rotary_pos_emb_vision", rotate)
-        patch.setattr(getattr(module, f"{prefix}VisionRotaryEmbedding"), "forward", angles)
-        patch.setattr(getattr(module, f"{text}RotaryEmbedding"), "forward", text_angles)
+        patch.setattr(getattr(module, f"{prefix}RotaryEmbedding"), "forward", cosines)
         yield

@@ -5,7 +5,7 @@ import torch
 
 from r1reward.shared_prefix.kernels import attend, attend_backward, attend_backward_by_matmul, attend_by_matmul
 
-SIZES = [(5, 5), (9, 4), (4, 9), (40, 33), (1, 7)]  # queries and keys
+SIZES = [(5, 5), (9, 4), (4, 9), (40, 33), (1, 7), (700, 530)]  # queries and keys; the last beyond the kernel's blocks
 SCALE = 0.3
 WAYS = pytest.mark.parametrize("forward, backward", [(attend, attend_backward), (attend_by_matmul, attend_backward_by_matmul)])
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}

@@ -137,7 +137,7 @@ def test_bfloat16_is_as_exact_as_without_sharing(family, autocast):
     """Over eight models, the distances to float32 are at most half as large again as those of plain transformers.
 
     Both ways round at every operation, in different places, so neither equals the other; what can be asked for is that sharing
-    loses no more. The factor leaves room for chance: the ratio of two means over eight models was between 0.8 and 1.2.
+    loses no more. The factor leaves room for chance: the ratio of two means over eight models was between 0.9 and 1.2.
     """
     error = {"stock": [], "shared": []}
     gradient_error = {"stock": [], "shared": []}
