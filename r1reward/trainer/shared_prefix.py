@@ -2,6 +2,7 @@
 
 What each hook adds:
 
+- `_get_dataloader`: reads each row of a rollout batch once;
 - `_tokenize_prompts`: processes each distinct prompt and its images once;
 - `_generate_single_turn`: samples with the prompt's keys and values shared by its group;
 - `_get_per_token_logps_and_entropies`: log-probabilities of packed groups (old policy, reference, update);
@@ -22,6 +23,7 @@ import torch
 from trl import GRPOTrainer
 from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
+from r1reward.data.read_once import ReadOnce
 from r1reward.shared_prefix.generation import sample
 from r1reward.shared_prefix.packing import pack
 from r1reward.shared_prefix.prompts import Prompt, encode_images, make_prompts
@@ -70,6 +72,11 @@ class SharedPrefixTrainer(GRPOTrainer):
     def _shares_log_probs(self) -> bool:
         """Packing groups of one saves nothing; their log-probabilities are computed as TRL does."""
         return self._shares and (self.num_generations if self.model.training else self.num_generations_eval) > 1
+
+    def _get_dataloader(self, dataset, *args, **kwargs):
+        if self._shares and hasattr(dataset, "__getitem__"):
+            dataset = ReadOnce(dataset)
+        return super()._get_dataloader(dataset, *args, **kwargs)
 
     # ---- rollouts ------------------------------------------------------------------------------------------------------
 

@@ -806,3 +806,24 @@ def test_the_engine_in_evaluation(make_trainer, rows):
     engine.calls.clear()
     trainer.evaluate()
     assert [(call["n"], len(call["prompts"])) for call in engine.calls] == [(2, 4)]
+
+
+def test_each_row_of_a_rollout_batch_is_read_once(make_model, make_arguments, processor, dataset):
+    """TRL's sampler names each of 4 prompts 4 times, and all of them again for the second micro-batch."""
+    trainer = StableReinforceTrainer(
+        model=make_model(), reward=letters, args=make_arguments(), train_dataset=dataset, processing_class=processor
+    )
+    loader = trainer.get_train_dataloader()
+    source, reads = loader.dataset.dataset, []
+
+    class Counting:
+        def __getitem__(self, index):
+            reads.append(index)
+            return source[index]
+
+    loader.dataset.dataset = Counting()
+    batches = iter(loader)
+    first, second = next(batches), next(batches)
+    assert len(first) == 16 and first == second
+    # The loader may look one batch ahead, which belongs to the next rollout batch.
+    assert sorted(reads[:4]) == sorted(set(reads[:4])) and len(reads) in (4, 8)
