@@ -1,7 +1,7 @@
 """A data set from which each row of a rollout batch is read once.
 
-TRL's sampler names every prompt G times, and the whole rollout batch again for each of its micro-batches, of which only the first
-is used. Reading a row can mean decoding it, so what was read for one rollout batch is kept until the next.
+TRL's sampler names every prompt G times, and the whole rollout batch again for each of its micro-batches, of which only the
+first is used. Reading a row can mean decoding it, so what was read for one rollout batch is kept until the next.
 """
 
 from collections.abc import Sequence
