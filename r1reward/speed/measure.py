@@ -59,7 +59,6 @@ class Machine:
             "processor": processor,
             "threads": torch.get_num_threads(),
             "accelerator": torch.cuda.get_device_name() if self.device == "cuda" else None,
-            "matmul_speed": matmul_speed(self.device, self.torch_dtype),
             "allocator": "glibc keeps freed memory (M_MMAP_THRESHOLD 1 GiB, M_TRIM_THRESHOLD 2 GiB), on all sides"
             if self.device == "cpu"
             else "torch's caching allocator, on all sides",
@@ -80,7 +79,6 @@ class Bench:
         self.processor.save_pretrained(self.model_path)
         self.parameters = sum(p.numel() for p in model.parameters())
         self.vision_parameters = sum(p.numel() for p in model.model.visual.parameters())
-        self._work = {}
         self._skeleton = model.to("meta")
 
     def load(self, path=None):
@@ -108,7 +106,12 @@ class Bench:
                     seconds[kind].append(measured)
         del trainers
         gc.collect()
-        return {"shape": asdict(shape), "seconds": seconds, "operations": asdict(necessary(self._skeleton, shape))}
+        return {
+            "shape": asdict(shape),
+            "seconds": seconds,
+            "operations": asdict(necessary(self._skeleton, shape)),
+            "matmul_speed": matmul_speed(self.machine.device, self.machine.torch_dtype),
+        }
 
     def verdicts(self, shape: Shape, rows: int, trials: int) -> dict:
         """Seconds for `rows` verdicts: one call of `generate` per verdict (as the peers' loops do) and in batches by ours."""

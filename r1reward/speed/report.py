@@ -65,7 +65,7 @@ def _section(results: dict, plot: str) -> str:
     lines = [
         f"## {machine['device'].upper()}, {machine['model']} model",
         "",
-        f"{where}; {machine['dtype']}; matrix products of 2048 x 2048 at {machine['matmul_speed'] / 1e9:.0f} GFLOP/s; "
+        f"{where}; {machine['dtype']}; matrix products of 2048 x 2048 at {_matmul_speed(results)} GFLOP/s; "
         f"{libraries}. Qwen2.5-VL with random weights, {results['parameters'] / 1e6:.1f} million parameters "
         f"({results['vision_parameters'] / 1e6:.1f} of them vision). Allocator: {machine['allocator']}.",
         "",
@@ -79,6 +79,11 @@ def _section(results: dict, plot: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _matmul_speed(results: dict) -> str:
+    speeds = [measured["matmul_speed"] / 1e9 for _, measured in _shapes(results, "steps")]
+    return " to ".join(dict.fromkeys((f"{min(speeds):.0f}", f"{max(speeds):.0f}"))) if speeds else "unknown"
 
 
 def _shapes(results: dict, kind: str) -> list[tuple[str, dict]]:
@@ -97,7 +102,7 @@ def steps_table(results: dict) -> list[str]:
             values = {kind: [trial[part] for trial in trials] for kind, trials in seconds.items()}
             work = operations.get(part, sum(operations.values()))
             cells = [_spread(values.get(kind)) for kind in NAMES]
-            shares = [_share(work, values.get(kind), results["machine"]["matmul_speed"]) for kind in ("stock", "ours")]
+            shares = [_share(work, values.get(kind), measured["matmul_speed"]) for kind in ("stock", "ours")]
             lines.append(f"| {shape} | {name} | {' | '.join(cells)} | {_times(values)} | {' | '.join(shares)} |")
         lines.append(_tokens(shape, measured))
     return lines + ["", *_additions(results)]
