@@ -128,7 +128,8 @@ class SharedPrefixTrainer(GRPOTrainer):
         if not self.use_vllm:
             with self._shared_sampling(groups):
                 return super()._generate_single_turn(prompt_ids, images, {}, num_generations, *args, **kwargs)
-        self._encode_images(groups)
+        if self._shares_log_probs:
+            self._encode_images(groups)
         with self._one_request_per_group(groups, num_generations) as first_rows:
             prompt_ids = [prompt_ids[row] for row in first_rows]
             images = [images[row] for row in first_rows] if images is not None else None
