@@ -154,7 +154,7 @@ def learning_curves(arms: dict[str, list[Run]], path: Path, title: str = "Learni
 def learning_curve(run_folder: Path | str) -> Path:
     """Draws `curves.png` into one run folder and returns its path; for the end of training."""
     run = load_run(run_folder)
-    return learning_curves({run.arm: [run]}, run.folder / "curves.png", title=f"Learning curves of {run.arm}, seed {run.seed}")
+    return learning_curves({run.arm: [run]}, run.folder / "curves.png", title=f"Learning curves, seed {run.seed}")
 
 
 def _draw_series(axis, members: list[Series], panel: Panel, colour: str, style) -> None:
