@@ -11,6 +11,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from r1reward.tracking.redaction import redact, refuse_secrets
+
 PACKAGE = Path(__file__).resolve().parent
 # Inside the package in an installed wheel, beside it in a checkout.
 CONFIG_FOLDER = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -20,7 +22,8 @@ LONGEST_NAME = 150  # characters
 
 def arm_name(overrides: str, study: str) -> str:
     """Name of a variant from Hydra's override_dirname ("clip=ppo,seed_free=0"); the study's where nothing differs."""
-    name = re.sub(r"[^\w.,=+\-]+", "_", overrides).strip("_") or study
+    # Hydra makes the folder of this name before the config is seen and a secret in it refused.
+    name = re.sub(r"[^\w.,=+\-]+", "_", redact(overrides)).strip("_") or study
     if len(name) > LONGEST_NAME:  # it names a folder; the digest keeps cut names apart
         name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return name
@@ -31,7 +34,7 @@ OmegaConf.register_new_resolver("arm_name", arm_name, replace=True)
 
 def slug(path: str) -> str:
     """A model's path or hub id as part of a folder's name: its last two parts, without what a name cannot hold."""
-    return re.sub(r"[^\w.+\-]+", "_", "_".join(Path(path).parts[-2:]))[-LONGEST_NAME:]
+    return re.sub(r"[^\w.+\-]+", "_", "_".join(Path(redact(path)).parts[-2:]))[-LONGEST_NAME:]
 
 
 OmegaConf.register_new_resolver("slug", slug, replace=True)
@@ -42,7 +45,7 @@ def compose_settings(config: DictConfig, kind: type | None = None):
     values.
 
     Raises:
-        ValueError: For a missing, unknown or unfitting setting, naming it.
+        ValueError: For a missing, unknown or unfitting setting, or one that holds a secret, naming it.
     """
     from r1reward.settings import TrainSettings, parse_settings
 
@@ -50,6 +53,7 @@ def compose_settings(config: DictConfig, kind: type | None = None):
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"the config cannot be resolved: {error}") from error
+    refuse_secrets(values)
     return parse_settings(kind or TrainSettings, values)
 
 
@@ -71,9 +75,9 @@ def check_sweep(hydra_config: DictConfig):
 
 
 def command_line() -> str:
-    """The command line as it can be typed again."""
+    """The command line as it can be typed again, secrets aside."""
     module = "r1reward." + Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+    return shlex.join(["python", "-m", module, *map(redact, sys.argv[1:])])
 
 
 def quiet_libraries():

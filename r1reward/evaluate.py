@@ -10,6 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from r1reward.configs import CONFIG_FOLDER, command_line, compose_settings, quiet_libraries
+from r1reward.tracking.redaction import redact
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 SERVER_FAILED = 3  # exit code where the reward model's server gave no completion
@@ -45,13 +46,13 @@ def main(config: DictConfig) -> float | None:
     except ValueError as error:
         if "HYDRA_FULL_ERROR" in os.environ:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command goes on from here: {folder}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except ServerFailed as error:
-        print(f"\nerror: {error}\nthe same command goes on from here: {folder}", file=sys.stderr)
+        print(f"\nerror: {redact(str(error))}\nthe same command goes on from here: {folder}", file=sys.stderr)
         sys.exit(SERVER_FAILED)
     if not results:  # not the first process
         return None

@@ -27,10 +27,15 @@ class DataSettings:
             that all seeds of a study are evaluated on the same rows.
         levels: Difficulty levels of the shapes world, of 1, 2, 3.
         path: File of preference rows (jsonl).
-        image_root: Folder that relative image paths start from; null: the folder of `path`.
+        image_root: Folder that relative image paths start from, and that no image path may leave; null: the folder of `path`.
         held_out_fraction: Part of the images held out for evaluation, between 0 and 1 (jsonl).
         limit: Read only that many rows; null: all (jsonl).
         task: Task of the rows that name none, one of `reward.tasks` (vlm_r1_jsonl).
+        max_image_pixels: Images of more pixels are refused before they are decoded (jsonl).
+        max_image_bytes: Image files of more bytes are refused (jsonl).
+        on_bad_image: What happens where an image that was readable at the start is not any more: `stop` the run, or `skip` the
+            prompt, whose rollouts then take no part in the update (jsonl).
+        max_bad_images: Prompts that `skip` may skip in the whole run before it stops all the same (jsonl).
     """
 
     reader: Literal["shapes", "r1_reward_jsonl", "vlm_r1_jsonl"]
@@ -44,6 +49,10 @@ class DataSettings:
     held_out_fraction: float = 0.1
     limit: int | None = None
     task: str | None = None
+    max_image_pixels: int = 100_000_000
+    max_image_bytes: int = 50_000_000
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    max_bad_images: int = 10
 
 
 @dataclass(frozen=True)
@@ -225,6 +234,8 @@ class TrainerSettings:
         adam_beta1: Adam's decay of the mean.
         adam_beta2: Adam's decay of the squares.
         max_grad_norm: Gradients are scaled down to this norm; 0: never.
+        max_skipped_steps: So many optimiser steps in a row without a finite loss and gradient, each skipped, are too many.
+        on_collapse: What happens then: `stop` the run with a diagnosis, or `record` the collapse as the run's result.
         max_completion_length: Longest completion in tokens.
         temperature: Of sampling.
         top_p: Nucleus of sampling; 1: all.
@@ -234,13 +245,16 @@ class TrainerSettings:
         share_prefix: Whether each prompt, with its images, is encoded once per group; a family that cannot warns.
         skip_zero_advantage: Whether rows whose advantages are all zero get no forward and backward pass; same gradients.
         use_vllm: Whether vLLM samples the rollouts.
-        save_steps: Checkpoint every that many steps; 0: only the final model.
-        keep_checkpoints: Older checkpoints are deleted beyond that many.
+        save_steps: Checkpoint every that many optimiser steps and after the last; 0: only when a signal stops the run.
+        keep_last: So many of the latest checkpoints stay.
+        keep_best: So many of the checkpoints with the highest held-out accuracy stay besides; needs eval_steps.
+        resume: What the command does where the run folder holds a run: `auto` goes on with an unfinished one and shows a finished
+            one, and refuses where settings or data changed; `force` goes on all the same; `restart` moves it aside.
         save_model: Whether the final model is written to the run folder.
-        resume_from: Checkpoint folder to go on from; null: start anew.
         samples_every: Rollout batches between two that are written to samples.jsonl.
         samples_per_batch: Rows written of each such batch.
         evaluate: Whether accuracy is measured before and after.
+        eval_steps: Measure it every that many optimiser steps too; 0: never.
         eval_batch_size: Rows per generated batch in evaluation.
         extra: Any further argument of TRL's GRPOConfig, by its name there.
     """
@@ -257,6 +271,8 @@ class TrainerSettings:
     adam_beta1: float = 0.9
     adam_beta2: float = 0.95
     max_grad_norm: float = 1.0
+    max_skipped_steps: int = 3
+    on_collapse: Literal["stop", "record"] = "stop"
     max_completion_length: int = 1024
     temperature: float = 1.0
     top_p: float = 1.0
@@ -267,12 +283,14 @@ class TrainerSettings:
     skip_zero_advantage: bool = False
     use_vllm: bool = False
     save_steps: int = 0
-    keep_checkpoints: int = 2
+    keep_last: int = 2
+    keep_best: int = 0
+    resume: Literal["auto", "force", "restart"] = "auto"
     save_model: bool = True
-    resume_from: str | None = None
     samples_every: int = 5
     samples_per_batch: int = 16
     evaluate: bool = True
+    eval_steps: int = 0
     eval_batch_size: int = 64
     extra: dict[str, Any] = field(default_factory=dict)
 

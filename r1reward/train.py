@@ -5,49 +5,90 @@ Only Hydra is imported here; torch loads when a job starts, so that `--help` ans
 
 import os
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
 from r1reward.configs import CONFIG_FOLDER, check_sweep, command_line, compose_settings, quiet_libraries
 
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
-UNRELIABLE = 3  # exit code of a run that a judge or a reward function ended by failing too often
+# Exit codes; after all but the first the same command goes on where the run stopped.
+WRONG_INPUT = 2
+UNRELIABLE = 3  # a judge or a reward function failed too often
+DIVERGED = 4  # too many steps in a row without a finite loss and gradient
+DISK = 5  # full, or it failed
+BAD_IMAGE = 6  # an image turned bad during the run
+STOPPED = 75  # by a signal (EX_TEMPFAIL of sysexits.h: try again later)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="train")
 def main(config: DictConfig) -> float | None:
     """Run one job and return its held-out accuracy, which an optimising sweeper can maximise."""
+    from r1reward.trainer.signals import Stopped, StopSignals
+
+    try:
+        with StopSignals() as signals:
+            summary, folder = _run(config, signals)
+    except Stopped as stop:
+        _exit(STOPPED, f"stopped by {stop}; the same command goes on from here")
+    if int(os.environ.get("RANK", 0)) == 0:
+        from r1reward.reporting.study import print_run
+
+        print_run(summary, folder)
+    after = summary["evaluation"]["after"].get("held_out")
+    return after["accuracy"]["mean"] if after else None
+
+
+def _run(config: DictConfig, signals) -> tuple[dict, Path]:
+    """Prepare and run the job: its summary and folder. Every foreseeable trouble is one message and an exit code."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra_config = HydraConfig.get()
-    folder = hydra_config.runtime.output_dir
+    folder = Path(hydra_config.runtime.output_dir)
     try:
         check_sweep(hydra_config)
         settings = compose_settings(config)
         quiet_libraries()
-        from r1reward.rewards.judges.opinion import TooManyFailures
         from r1reward.trainer.job import Job
 
         job = Job.prepare(settings, folder, command_line())
     except ValueError as error:
         if "HYDRA_FULL_ERROR" in os.environ:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit(WRONG_INPUT, f"error: {error}")
+    if job.finished:
+        summary = job.run_folder.read_summary()
+        print(f"This run, begun {summary['run']['started']}, is finished; trainer.resume=restart begins it anew.")
+        return summary, folder
     try:
-        summary = job.run()
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what was recorded is in {folder}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except TooManyFailures as error:
-        print(f"\nerror: {error}\nwhat was recorded is in {folder}", file=sys.stderr)
-        sys.exit(UNRELIABLE)
-    from r1reward.reporting.study import print_run
+        return job.run(signals), folder
+    except Exception as error:
+        code, message = _trouble(error)
+        if code is None:
+            raise
+        _exit(code, f"error: {message}\nwhat was recorded is in {folder}; the same command goes on from its newest checkpoint")
 
-    print_run(summary, folder)
-    after = summary["evaluation"]["after"].get("held_out")
-    return after["accuracy"]["mean"] if after else None
+
+def _trouble(error: Exception) -> tuple[int | None, str]:
+    """Exit code and message of what can go wrong in a sound run; None for an error of the program."""
+    from r1reward.data.images import BadImage
+    from r1reward.rewards.judges.opinion import TooManyFailures
+    from r1reward.tracking.disk import disk_error
+    from r1reward.trainer.step_guard import NumericalTrouble
+
+    codes = {TooManyFailures: UNRELIABLE, NumericalTrouble: DIVERGED, BadImage: BAD_IMAGE}
+    for kind, code in codes.items():
+        if isinstance(error, kind):
+            return code, str(error)
+    message = disk_error(error)
+    return (None, "") if message is None else (DISK, message)
+
+
+def _exit(code: int, message: str):
+    from r1reward.tracking.redaction import redact
+
+    print(f"\n{redact(message)}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

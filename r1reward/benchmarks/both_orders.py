@@ -56,6 +56,34 @@ def judge_both_orders(
     max_new_tokens: int,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> BothOrders:
-    """Judge each row as given and with its responses swapped, 2n verdicts in all."""
-    judgements = reward_model.judge(rows + [row.swapped() for row in rows], batch_size, max_new_tokens, on_progress=on_progress)
+    """Judge each row as given and with its responses swapped, 2n verdicts in all.
+
+    Processes of one training share the batches, and each returns all verdicts. The batches are those of one process, so that
+    the verdicts are the same however many there are. All processes must call this.
+
+    Args:
+        rows: The rows, the same on all processes.
+        batch_size: Verdicts per generated batch.
+        max_new_tokens: Longest completion in tokens.
+        on_progress: Called with the number of verdicts just made, on each process with those of all.
+    """
+    from torch import distributed
+
+    shared = distributed.is_available() and distributed.is_initialized()
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
+    shown = rows + [row.swapped() for row in rows]
+    order = sorted(range(len(shown)), key=lambda i: len(shown[i].text()))  # little is padded
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    judged: dict[int, Judgement] = {}
+    for start in range(0, len(batches), world):
+        at_once = batches[start : start + world]
+        for batch in at_once[rank : rank + 1]:  # none where fewer are left than there are processes
+            judged |= zip(batch, reward_model.judge([shown[i] for i in batch], batch_size, max_new_tokens), strict=True)
+        on_progress(sum(map(len, at_once)))
+    parts = [judged]
+    if shared:
+        parts = [{} for _ in range(world)]
+        distributed.all_gather_object(parts, judged)
+    judged = {index: judgement for part in parts for index, judgement in part.items()}
+    judgements = [judged[index] for index in range(len(shown))]
     return BothOrders(rows, judgements[: len(rows)], judgements[len(rows) :])

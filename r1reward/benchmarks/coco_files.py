@@ -28,9 +28,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from r1reward.benchmarks.items import MissingFiles, raise_problems
+from r1reward.data.images import ImageError, upright_size
+from r1reward.data.jsonl import Problem, path_below
 from r1reward.data.rows import ImageSource, TaskRow
 from r1reward.rewards.boxes import Box, is_proper, same_label
 
@@ -55,7 +55,6 @@ FETCH = (
 )
 
 _LEFT_OUT = ("crowd", "degenerate", "many_boxes", "several")
-_EXIF_ORIENTATION = 0x0112  # 5 and above: the image is stored lying on its side
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def read(
 
     Args:
         path: The annotation file.
-        image_root: Folder of its images.
+        image_root: Folder of its images, which no file_name may leave.
         task: One of `TASKS`.
         num_absent: How many absent categories each image is asked for; None: all (the paper of VLM-R1 lists all 80).
         seed: Of drawing and ordering categories, for each image apart: what it is asked does not depend on other images.
@@ -116,7 +115,7 @@ def read(
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     path, root = Path(path), Path(os.path.abspath(image_root))
-    names, images, annotations = _index(path, _load(path))
+    names, images, annotations = _index(path, root, _load(path))
     rows, asked, used = [], [], []
     notes = Counter({name: 0 for name in ("images", "images_without_question", *_LEFT_OUT, "boxes_left_out")})
     for image in images[:limit]:
@@ -198,7 +197,7 @@ def _load(path: Path) -> dict:
     return data
 
 
-def _index(path: Path, data: dict) -> tuple[dict[int, str], list[dict], dict[int, dict[int, list[dict]]]]:
+def _index(path: Path, root: Path, data: dict) -> tuple[dict[int, str], list[dict], dict[int, dict[int, list[dict]]]]:
     """Category names by id, images, and annotations by image id and category id.
 
     Raises:
@@ -219,8 +218,12 @@ def _index(path: Path, data: dict) -> tuple[dict[int, str], list[dict], dict[int
         file = image.get("file_name") if isinstance(image, dict) else None
         if not isinstance(file, str) or not file or not _is_new(image.get("id"), images):
             problems.append(f"images, entry {place}: needs an id of its own and a file_name, got {image!r:.80}")
-        else:
-            images[image["id"]] = image
+            continue
+        try:
+            path_below(root, file, "file_name")
+        except Problem as problem:
+            problems.append(f"images, entry {place}, {problem}")
+        images[image["id"]] = image
     by_image: dict[int, dict[int, list[dict]]] = {}
     for place, one in enumerate(data["annotations"], start=1):
         problem = _problem(one, names, images)
@@ -258,17 +261,10 @@ def _look_at_images(path: Path, root: Path, images: list[dict], sizes: bool):
     for image in images if sizes else ():
         stated = (image.get("width"), image.get("height"))
         try:
-            found = _size(root / image["file_name"])
-        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
-            problems.append(f"{root / image['file_name']}: unreadable ({type(error).__name__}: {error}); fetch it anew")
+            found = upright_size(ImageSource(path=str(root / image["file_name"])))
+        except ImageError as error:
+            problems.append(str(error))
             continue
         if None not in stated and found != stated:
             problems.append(f"{root / image['file_name']}: {found} pixels, but annotated at {stated}; boxes would not fit")
     raise_problems(path, problems)
-
-
-def _size(file: Path) -> tuple[int, int]:
-    """Width and height of the upright image, by its header."""
-    with Image.open(file) as image:
-        lying = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-        return image.size[::-1] if lying else image.size

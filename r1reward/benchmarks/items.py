@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1reward.data.images import SHOWN
-from r1reward.data.jsonl import Problem
+from r1reward.data.jsonl import Problem, path_below
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.rows import ImageSource, PreferenceRow
 
@@ -340,15 +340,15 @@ def image_of(value: object, field: str, root: Path, folders: Sequence[str] = (""
     Args:
         value: The field's value.
         field: Its name.
-        root: Folder that paths start from.
+        root: Folder that paths start from and that none may leave, absolute.
         folders: Folders below the root to look in; the first one that has the file counts, else the first.
     """
-    if isinstance(value, dict) and value.get("bytes"):
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes) and value["bytes"]:
         return ImageSource(data=value["bytes"])
     name = value.get("path") if isinstance(value, dict) else value
     if not isinstance(name, str) or not name:
         raise Problem(field, f"must be an image or its path, got {value!r:.60}; fetch the file anew")
-    candidates = [os.path.abspath(root / folder / name) for folder in folders]
+    candidates = [path_below(root, os.path.join(folder, name), field) for folder in folders]
     return ImageSource(path=next(filter(os.path.exists, candidates), candidates[0]))
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +32,7 @@ from r1reward.inference.backend import Backend
 from r1reward.inference.reward_model import RewardModel
 from r1reward.models.loading import load_model, load_processor
 from r1reward.reporting.config_diff import flatten
+from r1reward.tracking.lock import FolderLock
 from r1reward.tracking.provenance import git_commit, versions
 
 
@@ -78,7 +80,7 @@ def evaluate(
         on_progress: Called with the number of verdicts just made.
 
     Raises:
-        ValueError: For wrong settings or data, before anything is judged.
+        ValueError: For wrong settings or data, or where another process is at work in the folder; before anything is judged.
     """
     folder, started = Path(folder), time.perf_counter()
     if settings.benchmark.name in TASKS:
@@ -89,33 +91,34 @@ def evaluate(
         benchmark = read(settings.benchmark)
         check_votes(benchmark, settings.protocol, settings.votes)
         rows, wanted = [item.row for item in benchmark.items], requests(benchmark, settings.protocol, settings.seed)
-    votes, made = _all_votes(settings, folder, rows, wanted, on_start, on_progress)
-    if votes is None:
-        return {}
-    if settings.benchmark.name in TASKS:
-        results = task_results(settings, rows, votes)
-    else:
-        table = Table.build(benchmark.items, votes, wanted, settings.votes)
-        results = {
-            "complete": benchmark.is_complete,
-            "edition": benchmark.edition,
-            "notes": benchmark.notes,
-            "size_problems": benchmark.size_problems(),
-        } | summarise(benchmark, table, settings.protocol, settings.buckets, settings.seed)
-    _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
-    record = {
-        "command": command,
-        "model": settings.model.path,
-        "git_commit": git_commit(),
-        "versions": versions(),
-        "seconds": time.perf_counter() - started,
-        "verdicts_made": made,
-    }
-    _write(folder / "run.json", json.dumps(record, indent=2) + "\n")
-    if settings.benchmark.name in TASKS:
-        write_task_report(folder, settings.model.path, results)
-    else:
-        write_reports(folder, settings.model.path, benchmark, votes, results, settings.mistakes)
+    with nullcontext() if int(os.environ.get("RANK", 0)) else FolderLock(folder):
+        votes, made = _all_votes(settings, folder, rows, wanted, on_start, on_progress)
+        if votes is None:
+            return {}
+        if settings.benchmark.name in TASKS:
+            results = task_results(settings, rows, votes)
+        else:
+            table = Table.build(benchmark.items, votes, wanted, settings.votes)
+            results = {
+                "complete": benchmark.is_complete,
+                "edition": benchmark.edition,
+                "notes": benchmark.notes,
+                "size_problems": benchmark.size_problems(),
+            } | summarise(benchmark, table, settings.protocol, settings.buckets, settings.seed)
+        _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
+        record = {
+            "command": command,
+            "model": settings.model.path,
+            "git_commit": git_commit(),
+            "versions": versions(),
+            "seconds": time.perf_counter() - started,
+            "verdicts_made": made,
+        }
+        _write(folder / "run.json", json.dumps(record, indent=2) + "\n")
+        if settings.benchmark.name in TASKS:
+            write_task_report(folder, settings.model.path, results)
+        else:
+            write_reports(folder, settings.model.path, benchmark, votes, results, settings.mistakes)
     return results
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from r1reward.benchmarks.items import Parsed, Source, image_of, text_of
-from r1reward.data.jsonl import Problem
+from r1reward.data.jsonl import Problem, path_below
 from r1reward.data.rows import ImageSource
 
 SIZES = {"mcq": 42, "long": 37, "short": 34, "safety": 32, "video": 25}
@@ -96,7 +96,7 @@ def source(num_frames: int) -> Source:
 def _frames(path: str, root: Path, num_frames: int) -> tuple[tuple[ImageSource, ...], tuple[str, ...]]:
     """(The sampled frames, what to count); the folder itself, as a missing image, where there are none."""
     bare = path.removeprefix("video/")
-    folders = [os.path.abspath(root / name) for name in (path, f"images/{path}", f"images/{bare}")]
+    folders = [path_below(root, name, "video") for name in (path, f"images/{path}", f"images/{bare}")]
     for folder in filter(os.path.isdir, folders):
         files = [os.path.join(folder, name) for name in os.listdir(folder) if name.lower().endswith(_FRAMES)]
         if files:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from r1reward.data.images import BadImages, ImageLimits
 from r1reward.data.rows import PreferenceRow, Row, to_training_row
 from r1reward.settings import DataSettings
 
@@ -24,20 +25,31 @@ def build_splits(settings: DataSettings) -> Splits:
         return _shapes(settings)
     if settings.path is None:
         raise ValueError("data.path is not set: give the jsonl file, for example data.path=preferences.jsonl")
+    limits = bad_images(settings).limits
     if settings.reader == "vlm_r1_jsonl":
         from r1reward.data.vlm_r1_jsonl import read
 
-        rows = read(settings.path, settings.task, image_root=settings.image_root, limit=settings.limit)
+        rows = read(settings.path, settings.task, image_root=settings.image_root, limit=settings.limit, limits=limits)
         return Splits(rows, {})
     from r1reward.data.r1_reward_jsonl import read, split
 
-    rows = read(settings.path, image_root=settings.image_root, limit=settings.limit)
+    rows = read(settings.path, image_root=settings.image_root, limit=settings.limit, limits=limits)
     if settings.num_eval < 1:
         raise ValueError(
             f"data.num_eval must be at least 1 row, got {settings.num_eval}; trainer.evaluate=false skips evaluation"
         )
     train, held_out = split(rows, settings.held_out_fraction, settings.seed, image_root=settings.image_root)
     return Splits(train, {"held_out": held_out[: settings.num_eval]} if held_out else {})
+
+
+def bad_images(settings: DataSettings) -> BadImages:
+    """What happens to images that turn bad during the run, and the limits that hold for all of its images.
+
+    Raises:
+        ValueError: For numbers that make no sense.
+    """
+    limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
+    return BadImages(settings.on_bad_image, settings.max_bad_images, limits)
 
 
 def _shapes(settings: DataSettings) -> Splits:

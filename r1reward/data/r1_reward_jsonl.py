@@ -13,14 +13,14 @@ Both prompt layouts in circulation are understood, "[Response 1]" alone on a lin
 is cut at the responses, so that they can be shown in the other order, and put together again to the same character.
 """
 
-import json
 import os
 import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from r1reward.data.jsonl import Problem, image_sources, read_rows
+from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
+from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, load_json, read_rows, shown
 from r1reward.data.prompts import PROMPTS
 from r1reward.data.rows import PreferenceRow
 
@@ -32,23 +32,19 @@ _ANSWER = re.compile(r"\s*(?:<answer>\s*([12])\s*</answer>|([12]))\s*")
 
 
 def read(
-    path: str | Path, image_root: str | Path | None = None, limit: int | None = None, check_images: bool = True
+    path: str | Path,
+    image_root: str | Path | None = None,
+    limit: int | None = None,
+    check_images: bool = True,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> list[PreferenceRow]:
     """Read a JSONL file in the R1-Reward format.
 
-    Ids come out unique: a row without one is named by its line number, and the second row of the same id gets "#2".
-
     Args:
-        path: The JSONL file.
-        image_root: Folder that relative image paths start from; by default the folder of the file.
-        limit: Read only this many rows, from the top.
-        check_images: Decode every image once (about 10 ms each, in threads); else only see that the files are there.
-
-    Raises:
-        ValueError: One error for the whole file that lists the first ten problems, each with its file, row (the line,
-            from 1), field and remedy, and counts the rest. A row is listed with the first thing wrong with it.
+        path: The JSONL file; a row without an id is named by its line.
+        image_root, limit, check_images, limits: See `r1reward.data.jsonl.read_rows`, as are errors and ids.
     """
-    return read_rows(path, _parse, image_root, limit, check_images)
+    return read_rows(path, _parse, image_root, limit, check_images, limits)
 
 
 def split(
@@ -103,9 +99,7 @@ def split(
 def _parse(data: dict, line: int, root: Path) -> PreferenceRow:
     for field in ("question", "message", "answer"):
         if field not in data:
-            raise Problem(field, f"missing, the row has {sorted(data)}; add it")
-    if not isinstance(data["question"], str):
-        raise Problem("question", f"must be a text, got {data['question']!r}; write the question as a string")
+            raise Problem(field, f"missing, the row has {shown(sorted(data))}; add it")
     text, in_message, images_first = _read_message(data["message"])
     responses, parts = _cut(text)
     names = data.get("image")
@@ -118,17 +112,14 @@ def _parse(data: dict, line: int, root: Path) -> PreferenceRow:
     if len(names) != len(in_message):
         counts = f"{len(names)} given, but message shows {len(in_message)}"
         raise Problem("image", f"{counts}; give one path per image part of the message")
-    level = data.get("level", 0)
     return PreferenceRow(
-        id=str(line if data.get("id") is None else data["id"]),
         images=images,
-        question=data["question"],
+        question=checked_text(data["question"], "question"),
         responses=responses,
         label=_read_answer(data["answer"]),
         prompt_parts=parts,
         images_first=images_first,
-        category=str(data.get("category") or ""),
-        level=level if isinstance(level, int) else 0,
+        **common_fields(data, line),
     )
 
 
@@ -137,26 +128,27 @@ def _read_message(message: Any) -> tuple[str, list[Any], bool]:
     example = '[{"role": "user", "content": [{"type": "text", "text": ...}, {"type": "image", "image": ...}]}]'
     if isinstance(message, str):
         try:
-            message = json.loads(message)
-        except ValueError as error:
+            message = load_json(message)
+        except (ValueError, RecursionError) as error:
             raise Problem("message", f"not a JSON chat ({error}); write a string such as {example}") from None
     if not isinstance(message, list) or not all(isinstance(turn, dict) for turn in message):
         raise Problem("message", f"not a chat; write a list of turns such as {example}")
     if [turn.get("role") for turn in message] != ["user"]:
         roles = [turn.get("role") for turn in message]
-        raise Problem("message", f"must be one user turn, has turns {roles}; put the whole prompt into one user turn")
+        raise Problem("message", f"must be one user turn, has turns {shown(roles)}; put the whole prompt into one user turn")
     content = message[0].get("content")
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise Problem("message", f"content must be a list of parts, so that the images have a place; write {example}")
     kinds = [part.get("type") for part in content]
-    if not set(kinds) <= {"text", "image"}:
-        raise Problem("message", f"only text and image are read, has parts {kinds}; turn videos into image frames")
+    if not all(kind in ("text", "image") for kind in kinds):
+        raise Problem("message", f"only text and image are read, has parts {shown(kinds)}; turn videos into image frames")
     texts = [part.get("text") for part in content if part["type"] == "text"]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise Problem("message", "has no text; put the judge prompt into a text part")
     if kinds != sorted(kinds) and kinds != sorted(kinds, reverse=True):
-        raise Problem("message", f"images stand on both sides of the text, {kinds}; put all before or all after it")
-    return "".join(texts), [part.get("image") for part in content if part["type"] == "image"], kinds[0] == "image"
+        raise Problem("message", f"images stand on both sides of the text, {shown(kinds)}; put all before or all after it")
+    text = checked_text("".join(texts), "message")
+    return text, [part.get("image") for part in content if part["type"] == "image"], kinds[0] == "image"
 
 
 def _cut(text: str) -> tuple[tuple[str, str], tuple[str, str, str]]:
@@ -208,7 +200,7 @@ def _read_answer(answer: Any) -> int:
         return int(match.group(1) or match.group(2))
     if type(first) is int and first in (1, 2):
         return first
-    raise Problem("answer", f'must be 1 or 2, got {answer!r}; write ["<answer>1</answer>"] or ["<answer>2</answer>"]')
+    raise Problem("answer", f'must be 1 or 2, got {shown(answer)}; write ["<answer>1</answer>"] or ["<answer>2</answer>"]')
 
 
 def _split_keys(row: PreferenceRow, image_root: str | Path | None) -> list[str]:

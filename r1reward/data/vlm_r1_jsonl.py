@@ -12,10 +12,12 @@ One JSON object per line:
 A row that names no task has the one of the file (`data.task`).
 """
 
+import math
 from functools import partial
 from pathlib import Path
 
-from r1reward.data.jsonl import Problem, image_sources, read_rows
+from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
+from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, read_rows, shown
 from r1reward.data.rows import PREFERENCE, TaskRow
 
 # The tasks of conf/reward/tasks whose first term is what VLM-R1 computes under these names.
@@ -32,6 +34,7 @@ METHODS = {
     "map": "ovd_map",
     "od_ap50": "ovd_ap50",
 }
+_SPEAKERS = (("human", "user"), ("gpt", "assistant"))  # of the question and of the answer, where the turns name them
 
 
 def read(
@@ -40,36 +43,46 @@ def read(
     image_root: str | Path | None = None,
     limit: int | None = None,
     check_images: bool = True,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> list[TaskRow]:
     """Read a JSONL file in VLM-R1's format.
 
     Args:
         path: The JSONL file.
         task: The task of rows that name none.
-        image_root, limit, check_images: See `r1reward.data.jsonl.read_rows`, as are errors and ids.
+        image_root, limit, check_images, limits: See `r1reward.data.jsonl.read_rows`, as are errors and ids.
     """
-    return read_rows(path, partial(_parse, task=task), image_root, limit, check_images)
+    return read_rows(path, partial(_parse, task=task), image_root, limit, check_images, limits)
 
 
 def _parse(data: dict, line: int, root: Path, task: str | None) -> TaskRow:
     turns = data.get("conversations")
     example = '[{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]'
     if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns[:2]):
-        raise Problem("conversations", f"must be a question and an answer, got {turns!r}; write {example}")
+        raise Problem("conversations", f"must be a question and an answer, got {shown(turns)}; write {example}")
+    for turn, speakers in zip(turns, _SPEAKERS, strict=False):
+        if turn.get("from", speakers[0]) not in speakers:
+            raise Problem(
+                "conversations", f"not a question and then an answer, but from {shown(turn['from'])}; write {example}"
+            )
     question, answer = turns[0].get("value"), turns[1].get("value")
     if not isinstance(question, str) or not question.replace("<image>", "").strip():
-        raise Problem("conversations", f"the question must be a text, got {question!r}; write {example}")
+        raise Problem("conversations", f"the question must be a text, got {shown(question)}; write {example}")
     if not isinstance(answer, str | int | float) or isinstance(answer, bool) or not str(answer).strip():
-        raise Problem("conversations", f"the answer must be a text or a number, got {answer!r}; write {example}")
+        raise Problem("conversations", f"the answer must be a text or a number, got {shown(answer)}; write {example}")
+    if isinstance(answer, float) and not math.isfinite(answer):
+        raise Problem("conversations", f"the answer {answer} is too large for a number; write it as a text")
     names = data.get("image", [])
+    images = image_sources(names if isinstance(names, list) else [names], root)
+    if question.count("<image>") > len(images):
+        counts = f"{len(images)} given, but the question has {question.count('<image>')} times <image>"
+        raise Problem("image", f"{counts}; give a path for each, or take <image> out of a question without images")
     return TaskRow(
-        id=str(line if data.get("id") is None else data["id"]),
-        images=image_sources(names if isinstance(names, list) else [names], root),
-        prompt=question.replace("<image>", "").strip(),
-        solution=str(answer),
+        images=images,
+        prompt=checked_text(question.replace("<image>", "").strip(), "conversations"),
+        solution=checked_text(str(answer), "conversations"),
         task=_task(data, task),
-        category=str(data.get("category") or ""),
-        level=data["level"] if isinstance(data.get("level"), int) else 0,
+        **common_fields(data, line),
     )
 
 
@@ -78,10 +91,10 @@ def _task(data: dict, default: str | None) -> str:
     if method is not None and named is not None:
         raise Problem("task", "given as well as accu_reward_method; leave one of them out")
     if method is not None:
-        if method not in METHODS:
-            raise Problem("accu_reward_method", f"unknown, got {method!r}; choose one of {', '.join(METHODS)}")
+        if not isinstance(method, str) or method not in METHODS:
+            raise Problem("accu_reward_method", f"unknown, got {shown(method)}; choose one of {', '.join(METHODS)}")
         return METHODS[method]
     name = default if named is None else named
-    if not isinstance(name, str) or not name or name == PREFERENCE:
-        raise Problem("task", f"must name a task of reward.tasks, got {name!r}; write it in the row, or set data.task")
-    return name
+    if not isinstance(name, str) or not name.strip() or name == PREFERENCE:
+        raise Problem("task", f"must name a task of reward.tasks, got {shown(name)}; write it in the row, or set data.task")
+    return checked_text(name, "task")

@@ -46,8 +46,9 @@ class Run:
 
     @property
     def collapse(self) -> dict:
-        """`{"collapsed", "step", "reason"}`; a run without the entry counts as not collapsed."""
-        return (self.summary or {}).get("collapse") or {"collapsed": False, "step": None, "reason": None}
+        """`{"collapsed", "step", "reason", "skipped_steps"}`; a run without the entry counts as not collapsed."""
+        sound = {"collapsed": False, "step": None, "reason": None, "skipped_steps": 0}
+        return (self.summary or {}).get("collapse") or sound
 
 
 def is_run_folder(folder: Path) -> bool:

@@ -1,12 +1,31 @@
 """What a finished run and a finished study say in the terminal, and where they left their files."""
 
 import os
+import sys
 from pathlib import Path
 
 from hydra.experimental.callback import Callback
+from omegaconf import OmegaConf
+
+from r1reward.tracking.redaction import refuse_secrets
 
 
-class StudyReport(Callback):
+class NoSecrets(Callback):
+    """Hydra callback: ends a sweep whose config holds a secret before Hydra writes it all to multirun.yaml."""
+
+    def on_multirun_start(self, config, **kwargs) -> None:
+        values = OmegaConf.to_container(config, resolve=False)  # Hydra writes interpolations as they stand, too
+        overrides = values["hydra"].pop("overrides")
+        try:
+            given = [override.partition("=") for kind in ("task", "hydra") for override in overrides[kind]]
+            refuse_secrets({name.lstrip("+~"): value for name, _, value in given})
+            refuse_secrets(values)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)  # of an ordinary exception Hydra makes a warning
+
+
+class StudyReport(NoSecrets):
     """Hydra callback: after the last job of a sweep, writes the study's table, plots and page and prints where they are."""
 
     def on_multirun_end(self, config, **kwargs) -> None:
@@ -35,6 +54,8 @@ def print_run(summary: dict, folder: str | Path) -> None:
             print(f"  {name:<26} {_interval(before[key])}  ->  {_interval(after[key])}")
     if summary["collapse"]["collapsed"]:
         print(f"\ncollapsed at step {summary['collapse']['step']}: {summary['collapse']['reason']}")
+    if skipped := summary["collapse"]["skipped_steps"]:
+        print(f"\nskipped {skipped} of {summary['steps']} steps, whose loss or gradient was not finite: {shown(folder)}/debug")
     print(f"\nrun folder  {shown(folder)}")
     if summary["steps"]:
         print(f"plot        {shown(learning_curve(folder))}")

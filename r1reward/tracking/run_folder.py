@@ -3,74 +3,247 @@
     config.yaml    the resolved configuration          command.txt    the command line, one line per start
     metrics.jsonl  one JSON object per optimiser step  samples.jsonl  rollouts looked at, one JSON object each
     images/        thumbnails of the sampled rows      summary.json   results, written once at the end
+    run.json       when each start was, and with which versions and commit
+    .lock          held by the process at work (`r1reward.tracking.lock`)
 
 W&B has lost the config and the summary of parallel offline jobs (wandb issue 7227), so these files are the record and
-W&B is a view of it. JSON knows no NaN: non-finite numbers are written as the strings "NaN", "Infinity" and "-Infinity"
-and come back as floats. One process writes a folder (in distributed training, rank 0).
+W&B is a view of it. One process writes a folder (in distributed training, rank 0). No secret gets into config, command or
+summary (`r1reward.tracking.redaction`); samples are data and stay as they are. Durations are measured by the monotonic clock:
+setting the machine's clock changes only what is written as a time of day.
 """
 
 import hashlib
+import io
 import json
-import math
+import logging
 import os
 import re
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from r1reward.tracking.config_changes import config_changes, listed
+from r1reward.tracking.lock import FolderLock, unusable_refused
 from r1reward.tracking.provenance import git_commit, versions
+from r1reward.tracking.records import append, cut_lines, from_json, numbers, read_lines, sync, to_line, to_yaml, write_whole
+from r1reward.tracking.redaction import redact, redact_tree
 
 __all__ = ["RunFolder", "git_commit", "numbers", "versions"]
 
-NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+logger = logging.getLogger(__name__)
+
 THUMBNAIL_SIDE = 256  # longest side in pixels: enough to look at, a few kilobytes each
+ROWS = ("metrics.jsonl", "samples.jsonl")  # files that grow with the run; a checkpoint remembers how far they were
 
 
 class RunFolder:
-    """One run folder. `RunFolder(path)` opens a folder to read; `RunFolder.create` starts or resumes a run in it."""
+    """One run folder. `RunFolder(path)` opens it to read; `open_run` begins or continues the run in it.
+
+    folder = RunFolder(path)
+    folder.open_run(config, command)      # locks it
+    if not folder.finished:
+        folder.rewind(position)           # of the checkpoint that training goes on from; None: from the start
+        ...
+    folder.unlock()
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._lock = FolderLock(path)
         self._started = time.monotonic()
-        self._last_step: int | None = None  # of this process
+        self._last_step: int | None = None
 
-    @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any], command: str, exist_ok: bool = False) -> "RunFolder":
-        """Start a run in `path`, or with `exist_ok` resume the one that is there.
+    # Beginning, continuing
 
-        On resume the clock goes on from the last recorded "seconds", half-written last lines are cut off, and a config
-        that differs from the one found is written as config.yaml with the former kept as config.before-resume-<n>.yaml.
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: its results are there."""
+        return (self.path / "summary.json").is_file()
+
+    def lock(self) -> None:
+        """Keep other processes out until `unlock` or the end of this one; for what is raised see `FolderLock.acquire`."""
+        self._lock.acquire()
+
+    def unlock(self) -> None:
+        """Let others in again."""
+        self._lock.release()
+
+    def open_run(
+        self, config: Mapping[str, Any], command: str, on_change: Literal["refuse", "accept"] = "refuse"
+    ) -> "RunFolder":
+        """Begin the run of `config` in this folder, or continue the one that is there; a finished one is left as it is.
+
+        Locks the folder, except for a finished run. Settings that cannot change the result (`WITHOUT_EFFECT` in
+        r1reward.tracking.config_changes) may differ; whatever differs, the former file is kept as
+        config.before-resume-<n>.yaml. On continuing, a package version or commit other than at the latest start is logged as
+        a warning.
 
         Args:
             config: The configuration as plain, resolved Python values (dicts, lists, numbers, strings).
             command: The command line that started the run.
+            on_change: Whether an unfinished run may go on with another config than it began with.
+
+        Returns:
+            The folder itself.
 
         Raises:
-            ValueError: The folder already holds a run and `exist_ok` is false, or `config` is not plain and resolved.
+            ValueError: The config differs, with what differs; it is not plain and resolved; the folder cannot be used, or
+                another process is at work in it.
         """
-        folder = cls(path)
-        text = _to_yaml(config)
-        config_path = folder.path / "config.yaml"
-        if config_path.exists() and not exist_ok:
-            raise ValueError(
-                f"{folder.path} already holds a run (config.yaml); choose another folder, or resume that run "
-                "(exist_ok=True) so that its files are continued, not mixed"
-            )
-        folder.path.mkdir(parents=True, exist_ok=True)
-        if config_path.exists() and config_path.read_text(encoding="utf-8") != text:
-            former = len(list(folder.path.glob("config.before-resume-*.yaml"))) + 1
-            config_path.rename(folder.path / f"config.before-resume-{former}.yaml")
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            _cut_torn_line(folder.path / name)
-        recorded = [row.get("seconds", 0.0) for row in folder.read_metrics()]
-        folder._started = time.monotonic() - max(recorded, default=0.0)
-        _write_whole(config_path, text)
-        with open(folder.path / "command.txt", "a", encoding="utf-8") as file:
-            file.write(command.rstrip("\n") + "\n")
-        return folder
+        config = redact_tree(yaml.safe_load(to_yaml(config)))
+        if not self.finished:
+            self.lock()
+        try:
+            is_other = self._compare(config, on_change)
+            if not self.finished:
+                self._begin(config, command, is_other)
+        except BaseException:
+            self.unlock()
+            raise
+        return self
+
+    def begun(self) -> dict[str, Any]:
+        """The run's first start: `{"started": ISO time in UTC, "versions": {package: version}, "git_commit": str | None}`.
+
+        run.json holds every start, in order.
+
+        Raises:
+            ValueError: run.json is missing or damaged.
+        """
+        starts = self._starts()
+        if not starts:
+            raise ValueError(f"{self.path / 'run.json'} does not say when the run began")
+        return starts[0]
+
+    def set_aside(self) -> Path | None:
+        """Move what the folder holds to <folder>.former-<n>, whole, so that a run can begin anew; locks the folder.
+
+        Returns:
+            Where it is now; None where there was no run.
+
+        Raises:
+            ValueError: Another process is at work in the folder, or it cannot be moved.
+        """
+        self.lock()
+        if not (self.path / "config.yaml").exists():
+            return None
+        number = 1
+        while (former := self.path.with_name(f"{self.path.name}.former-{number}")).exists():
+            number += 1
+        with unusable_refused(self.path):
+            self.path.rename(former)
+        self.unlock()  # the lock went with the folder
+        self.lock()
+        return former
+
+    def _compare(self, config: dict[str, Any], on_change: str) -> bool:
+        """Whether the folder holds a run of another config; refused where that changes its result."""
+        if not (self.path / "config.yaml").exists():
+            return False
+        former = self.read_config()
+        changes = config_changes(former, config)
+        if changes and (self.finished or on_change == "refuse"):
+            raise ValueError(self._other_config(changes))
+        for line in changes:
+            logger.warning("%s goes on with another setting: %s", self.path, line)
+        return former != config
+
+    def _begin(self, config: dict[str, Any], command: str, is_other: bool) -> None:
+        """Write down this start. config.yaml comes last: with it the folder holds a run."""
+        path = self.path / "config.yaml"
+        if is_other:
+            number = 1 + len(list(self.path.glob("config.before-resume-*.yaml")))
+            write_whole(self.path / f"config.before-resume-{number}.yaml", path.read_bytes())
+        for name in ROWS:
+            cut_lines(self.path / name)
+        self._go_on()
+        self._record_start()
+        append(self.path / "command.txt", redact(command).rstrip("\n") + "\n")
+        write_whole(path, to_yaml(config))
+
+    def _other_config(self, changes: list[str]) -> str:
+        remedies = "name another study=..., or give the old settings"
+        if self.finished:
+            state, last = "a finished run", "trainer.resume=restart, which moves the former run aside and begins anew"
+        else:
+            state, last = "a run begun", "trainer.resume=force to go on with the new ones"
+        return f"{self.path} holds {state} with other settings:{listed(changes)}\n{remedies}, or set {last}"
+
+    def _record_start(self) -> None:
+        start = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "git_commit": git_commit(),
+        }
+        starts = self._starts()
+        if starts:
+            before, now = (entry["versions"] | {"commit of the code": entry["git_commit"]} for entry in (starts[-1], start))
+            differences = [
+                f"{name} {before.get(name) or '(none)'} -> {now.get(name) or '(none)'}"
+                for name in before | now
+                if before.get(name) != now.get(name)
+            ]
+            if differences:
+                logger.warning(
+                    "%s goes on with other versions than it was started with, so its numbers may differ from an uninterrupted "
+                    "run's: %s", self.path, ", ".join(differences),
+                )  # fmt: skip
+        self.write_state("run.json", {"starts": [*starts, start]})
+
+    def _starts(self) -> list[dict[str, Any]]:
+        return (self.read_state("run.json") or {}).get("starts", [])
+
+    def _go_on(self) -> None:
+        """Take up the clock and the steps where the record ends."""
+        rows = self.read_metrics()
+        self._started = time.monotonic() - max((row.get("seconds", 0.0) for row in rows), default=0.0)
+        self._last_step = rows[-1]["step"] if rows else None
+
+    # What a checkpoint remembers
+
+    def position(self) -> dict[str, int]:
+        """How far metrics.jsonl and samples.jsonl are, in bytes, once these bytes are on the disk."""
+        sizes = {}
+        for name in ROWS:
+            sizes[name] = 0
+            if (self.path / name).exists():
+                with open(self.path / name, "rb") as file:
+                    sync(file)
+                    sizes[name] = file.seek(0, os.SEEK_END)
+        return sizes
+
+    def rewind(self, position: Mapping[str, int] | None) -> None:
+        """Cut both files back to a checkpoint's `position` (None: to nothing), and the run's clock with them.
+
+        What came after it is done again, so that every step is recorded once. A file that is shorter than the position, or was
+        edited, keeps its whole lines up to there; the log says that some are missing.
+        """
+        for name in ROWS:
+            wanted = 0 if position is None else position[name]
+            if cut_lines(self.path / name, wanted) != wanted:
+                logger.warning(
+                    "%s: rows are missing, a crash of the machine or an edit took them; the run goes on without them",
+                    self.path / name,
+                )
+        self._go_on()
+
+    def write_state(self, name: str, value: Any) -> None:
+        """Keep one JSON value in the file `name`, such as "before.json", in one step."""
+        write_whole(self.path / name, to_line(value, separators=(",", ":")))
+
+    def read_state(self, name: str) -> Any | None:
+        """The value kept in the file `name`; None where there is none, or, with a warning, where the file is damaged."""
+        try:
+            return from_json(json.loads((self.path / name).read_bytes()))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            logger.warning("%s is damaged (%s) and is not used", self.path / name, error)
+            return None
 
     # Writing
 
@@ -78,17 +251,19 @@ class RunFolder:
         """Append one line for optimiser step `step`, with "seconds" since the run began; skip what is not a number.
 
         Raises:
-            ValueError: `step` lies before one already written by this process: readers take a step back for a resume.
+            ValueError: `step` does not come after the last one written: every step is recorded once, in order.
         """
-        if self._last_step is not None and step < self._last_step:
-            raise ValueError(f"metrics of step {step} come after those of step {self._last_step}; write steps in order")
-        self._last_step = step
+        if self._last_step is not None and step <= self._last_step:
+            raise ValueError(
+                f"metrics of step {step} come after those of step {self._last_step}; write each step once, in order"
+            )
         row = {"step": step, "seconds": round(time.monotonic() - self._started, 3)}
-        self._append("metrics.jsonl", [row | {k: v for k, v in numbers(metrics).items() if k not in row}])
+        append(self.path / "metrics.jsonl", to_line(row | {k: v for k, v in numbers(metrics).items() if k not in row}))
+        self._last_step = step
 
     def write_samples(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Append rollouts to samples.jsonl, one line each."""
-        self._append("samples.jsonl", records)
+        append(self.path / "samples.jsonl", "".join(map(to_line, records)))
 
     def save_thumbnail(self, image, name: str) -> str:
         """Save a PIL image as an RGB PNG of at most 256 pixels a side, once per name.
@@ -105,135 +280,54 @@ class RunFolder:
             target.parent.mkdir(parents=True, exist_ok=True)
             small = image.convert("RGB")
             small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-            partial = target.with_suffix(".partial")
-            small.save(partial, format="PNG")
-            os.replace(partial, target)
+            buffer = io.BytesIO()
+            small.save(buffer, format="PNG")
+            write_whole(target, buffer.getvalue(), is_synced=False)
         return relative
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json in one step: a reader sees the former file or the new one, never half of it."""
-        _write_whole(self.path / "summary.json", json.dumps(_to_json(summary), indent=2, allow_nan=False) + "\n")
-
-    def _append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
-        lines = [json.dumps(_to_json(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records]
-        with open(self.path / name, "a", encoding="utf-8") as file:  # closing flushes: a crash loses no finished step
-            file.write("".join(lines))
+        write_whole(self.path / "summary.json", to_line(redact_tree(summary), indent=2))
 
     # Reading
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The metrics, one dictionary per step in rising order.
 
-        Lines of the same step are merged, later values winning. A step lower than the one before means that the run was
-        resumed from a checkpoint: the abandoned steps from there on are left out.
+        Raises:
+            ValueError: A line is not JSON, or its step does not come after the one before.
         """
-        rows: list[dict[str, Any]] = []
-        for row in self._read_lines("metrics.jsonl"):
-            row = _from_json(row)
-            while rows and rows[-1]["step"] > row["step"]:
-                rows.pop()
-                if rows and rows[-1]["step"] == row["step"]:  # the abandoned version of this very step
-                    rows.pop()
-            if rows and rows[-1]["step"] == row["step"]:
-                rows[-1] |= row
-            else:
-                rows.append(row)
+        rows = [from_json(row) for row in read_lines(self.path / "metrics.jsonl")]
+        for before, row in zip(rows, rows[1:], strict=False):
+            if row["step"] <= before["step"]:
+                raise ValueError(
+                    f"{self.path / 'metrics.jsonl'}: step {row['step']} comes after step {before['step']}; each step must be "
+                    "there once, in rising order: remove the lines that do not belong to the run"
+                )
         return rows
 
     def read_samples(self) -> list[dict[str, Any]]:
         """The sampled rollouts. Only their numbers are turned back into floats: a completion may really read "NaN"."""
-        records = self._read_lines("samples.jsonl")
+        records = read_lines(self.path / "samples.jsonl")
         for record in records:
-            record |= _from_json({key: record[key] for key in ("reward", "advantage", "terms") if key in record})
+            record |= from_json({key: record[key] for key in ("reward", "advantage", "terms") if key in record})
         return records
 
     def read_summary(self) -> dict[str, Any]:
-        return _from_json(json.loads(self._read_text("summary.json", "the run has not finished")))
+        return from_json(json.loads(self._read_text("summary.json", "the run has not finished")))
 
     def read_config(self) -> dict[str, Any]:
-        return yaml.safe_load(self._read_text("config.yaml", "this is no run folder"))
+        path = self.path / "config.yaml"
+        try:
+            config = yaml.safe_load(self._read_text("config.yaml", "this is no run folder"))
+        except yaml.YAMLError:
+            config = None
+        if not isinstance(config, dict):
+            raise ValueError(f"{path} is damaged: mend it, or move {self.path} away")
+        return config
 
     def _read_text(self, name: str, reason: str) -> str:
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             raise ValueError(f"{self.path / name} is missing: {reason}") from None
-
-    def _read_lines(self, name: str) -> list[dict[str, Any]]:
-        path = self.path / name
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")
-        records = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                if line.strip():
-                    records.append(json.loads(line))
-            except ValueError as error:
-                if number == len(lines):  # no newline after it: the writer was stopped in the middle of the line
-                    break
-                raise ValueError(f"{path}, line {number}: not JSON ({error}); remove that line") from None
-        return records
-
-
-def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float]:
-    """The entries that are one number (Python, numpy, tensor of one element) as Python numbers; True is 1."""
-    found = {}
-    for name, value in metrics.items():
-        if getattr(value, "size", None) == 1 or (hasattr(value, "numel") and value.numel() == 1):
-            value = value.item()
-        if isinstance(value, (bool, int)):
-            found[name] = int(value)
-        elif isinstance(value, float):
-            found[name] = float(value)
-    return found
-
-
-def _to_json(value: Any) -> Any:
-    """Copy with plain numbers, and with strings in place of non-finite floats."""
-    if isinstance(value, Mapping):
-        return {str(key): _to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy and torch
-        return _to_json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Path):
-        return str(value)
-    return value
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _from_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_from_json(item) for item in value]
-    return NON_FINITE.get(value, value) if isinstance(value, str) else value
-
-
-def _to_yaml(config: Mapping[str, Any]) -> str:
-    remedy = "pass OmegaConf.to_container(config, resolve=True)"
-    try:
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    except yaml.representer.RepresenterError as error:
-        raise ValueError(f"config must be plain dicts, lists, numbers and strings ({error}); {remedy}") from None
-    if "${" in text:
-        raise ValueError(f"config holds an unresolved ${{...}}; {remedy}")
-    return text
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Remove what stands after the last newline, so that the next line does not grow onto half a one."""
-    if path.exists():
-        content = path.read_bytes()
-        end = content.rfind(b"\n") + 1
-        if end < len(content):
-            with open(path, "r+b") as file:
-                file.truncate(end)

@@ -8,11 +8,14 @@ import logging
 import os
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r1reward.tracking.run_folder import numbers
+from r1reward.tracking.records import numbers
+from r1reward.tracking.redaction import redact, redact_tree
 
 logger = logging.getLogger(__name__)
 
@@ -133,22 +136,23 @@ class WandbTracker(Tracker):
             id_file.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
         self.sync_command: str | None = None
         mode = mode or os.environ.get("WANDB_MODE") or "offline"
-        self._run = wandb.init(
-            project=project,
-            group=study,
-            name=name,
-            id=id_file.read_text(encoding="utf-8").strip(),
-            resume="allow" if mode == "online" else None,  # offline files of one id are joined when they are synced
-            tags=list(dict.fromkeys(tag[:TAG_LENGTH] for tag in [arm, *tags])),
-            job_type=job_type,
-            config={**config, "job": {"study": study, "arm": arm, "seed": seed}},
-            dir=str(folder),
-            mode=mode,
-            settings=wandb.Settings(silent=mode == "offline", console="off"),
-            # Without it a second init returns the run still open and both jobs land in one (wandb issue 1314). Unlike
-            # "create_new" it also sets wandb.run, so a callback that logs to W&B by itself joins this run.
-            reinit="finish_previous",
-        )
+        with _arguments_redacted():
+            self._run = wandb.init(
+                project=project,
+                group=study,
+                name=name,
+                id=id_file.read_text(encoding="utf-8").strip(),
+                resume="allow" if mode == "online" else None,  # offline files of one id are joined when they are synced
+                tags=list(dict.fromkeys(tag[:TAG_LENGTH] for tag in [arm, *tags])),
+                job_type=job_type,
+                config={**config, "job": {"study": study, "arm": arm, "seed": seed}},
+                dir=str(folder),
+                mode=mode,
+                settings=wandb.Settings(silent=mode == "offline", console="off"),
+                # Without it a second init returns the run still open and both jobs land in one (wandb issue 1314). Unlike
+                # "create_new" it also sets wandb.run, so a callback that logs to W&B by itself joins this run.
+                reinit="finish_previous",
+            )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -156,7 +160,7 @@ class WandbTracker(Tracker):
         self._run.log({section(key): value for key, value in numbers(metrics).items()} | {"step": step})
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        self._run.summary.update(flatten(values))
+        self._run.summary.update(flatten(redact_tree(values)))
 
     def finish(self, exit_code: int = 0) -> None:
         if self._run is None:
@@ -220,7 +224,19 @@ TRACKERS = {"wandb": WandbTracker, "trackio": TrackioTracker, "none": NullTracke
 
 
 def build_tracker(kind: str, **arguments: Any) -> Tracker:
-    """The tracker named "wandb", "trackio" or "none"; all take the arguments of `WandbTracker`."""
+    """The tracker named "wandb", "trackio" or "none"; all take the arguments of `WandbTracker`, shown without secrets."""
     if kind not in TRACKERS:
         raise ValueError(f"unknown tracker {kind!r}; choose one of {sorted(TRACKERS)}")
-    return TRACKERS[kind](**arguments)
+    shown = {name: value if name == "folder" else redact_tree(value) for name, value in arguments.items()}
+    return TRACKERS[kind](**shown)
+
+
+@contextmanager
+def _arguments_redacted() -> Iterator[None]:
+    """W&B notes the command line that it finds when a run starts."""
+    given = sys.argv
+    sys.argv = [redact(argument) for argument in given]
+    try:
+        yield
+    finally:
+        sys.argv = given

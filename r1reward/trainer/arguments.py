@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from r1reward.settings import TrainSettings
+from r1reward.settings import TrainerSettings, TrainSettings
 from r1reward.trainer.config import StableReinforceConfig
 
 AT_LEAST_ONE = (
@@ -14,7 +14,8 @@ AT_LEAST_ONE = (
     "train_batch_size",
     "micro_batch_size",
     "num_iterations",
-    "keep_checkpoints",
+    "max_skipped_steps",
+    "keep_last",
     "samples_every",
     "eval_batch_size",
 )
@@ -44,6 +45,8 @@ ELSEWHERE = {
     "data_seed": "seed",
     "output_dir": "hydra.run.dir",
     "report_to": "logger",
+    "save_total_limit": "trainer.keep_last",
+    "eval_steps": "trainer.eval_steps",
 }
 OVERRULED = {
     "num_train_epochs": "trainer.max_steps decides when training ends",
@@ -64,8 +67,10 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
     for name in AT_LEAST_ONE:
         if getattr(t, name) < 1:
             raise ValueError(f"trainer.{name} must be at least 1, got {getattr(t, name)}")
-    if t.max_steps < 0 or t.save_steps < 0:
-        raise ValueError(f"trainer.max_steps and trainer.save_steps must not be negative, got {t.max_steps} and {t.save_steps}")
+    for name in ("max_steps", "save_steps", "keep_best", "eval_steps"):
+        if getattr(t, name) < 0:
+            raise ValueError(f"trainer.{name} must not be negative, got {getattr(t, name)}")
+    _check_best(t)
     if t.train_batch_size % micro or t.rollout_batch_size % t.train_batch_size:
         raise ValueError(
             "trainer: micro_batch_size x processes must divide train_batch_size, which must divide rollout_batch_size; got "
@@ -126,13 +131,25 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         logging_strategy="steps",
         save_strategy="steps" if t.save_steps else "no",
         save_steps=t.save_steps or 500,
-        save_total_limit=t.keep_checkpoints,
+        keep_last=t.keep_last,
+        keep_best=t.keep_best,
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
     )
     _check_extra(t.extra, arguments)
     return StableReinforceConfig(**arguments, **t.extra)
+
+
+def _check_best(t: TrainerSettings):
+    """`keep_best` compares checkpoints that were evaluated."""
+    if t.eval_steps and not t.evaluate:
+        raise ValueError("trainer.eval_steps has no effect with trainer.evaluate=false")
+    if t.keep_best and not (t.eval_steps and t.save_steps and t.save_steps % t.eval_steps == 0):
+        raise ValueError(
+            "trainer.keep_best keeps the checkpoints with the highest held-out accuracy: set trainer.save_steps to a multiple "
+            f"of trainer.eval_steps, both above 0; got {t.save_steps} and {t.eval_steps}"
+        )
 
 
 def _check_extra(extra: dict, arguments: dict):

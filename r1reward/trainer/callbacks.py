@@ -1,4 +1,7 @@
-"""What listens to the trainer: the record of metrics, the progress bar, and the guard against a broken step."""
+"""What listens to the trainer: the record of metrics and the progress bar."""
+
+from collections.abc import Callable
+from signal import Signals
 
 import torch
 from tqdm.auto import tqdm
@@ -6,7 +9,8 @@ from transformers import TrainerCallback
 
 from r1reward.tracking.run_folder import RunFolder
 from r1reward.tracking.trackers import Tracker
-from r1reward.trainer.collapse import Collapse
+from r1reward.trainer.resumable import ResumableTrainer
+from r1reward.trainer.signals import StopSignals
 
 
 class MetricsRecorder(TrainerCallback):
@@ -20,6 +24,7 @@ class MetricsRecorder(TrainerCallback):
         if state.is_world_process_zero and logs and "loss" in logs:
             self.run.write_metrics(state.global_step, logs)
             self.tracker.log(logs, step=state.global_step)
+        state.log_history.clear()  # every checkpoint would hold it, and the run folder has it
 
 
 class ProgressBar(TrainerCallback):
@@ -49,23 +54,42 @@ class ProgressBar(TrainerCallback):
             self.bar.close()
 
 
-class CollapseGuard(TrainerCallback):
-    """Keeps a gradient that is not finite away from the weights, and ends the run there.
+class HeldOutAccuracy(TrainerCallback):
+    """Measures accuracy every `every` optimiser steps, into the metrics of the step and as the score of its checkpoint.
 
-    The run's record is still finished: for a baseline that collapses, the collapse is the result.
+    Args:
+        trainer: The trainer.
+        every: Optimiser steps.
+        evaluate: Called with a title; gives a summary by split (`BothOrders.summary`).
     """
 
-    def __init__(self):
-        self.collapse: Collapse | None = None
+    def __init__(self, trainer: ResumableTrainer, every: int, evaluate: Callable[[str], dict]):
+        self.trainer, self.every, self.evaluate = trainer, every, evaluate
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        parameters = [p for p in model.parameters() if p.grad is not None]
-        if not parameters:  # an optimiser that keeps the gradients to itself, such as DeepSpeed's, checks them itself
-            return control
-        norms = torch.stack([p.grad.norm() for p in parameters])
-        if not norms.isfinite().all():
-            for parameter in parameters:
-                parameter.grad = None
-            self.collapse = Collapse(True, state.global_step + 1, "a gradient is not finite")
-            control.should_training_stop = True
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.score = None
+        if state.global_step % self.every:
+            return
+        for split, summary in self.evaluate(f"accuracy at step {state.global_step}").items():
+            accuracy = summary["accuracy"]["mean"]
+            self.trainer._metrics["train"][f"evaluation/{split}/accuracy"].append(accuracy)
+            if split == "held_out":
+                self.trainer.score = accuracy
+
+
+class StopOnSignal(TrainerCallback):
+    """Once a signal came on any process: all finish the present micro-step, write a checkpoint together, and stop."""
+
+    def __init__(self, signals: StopSignals):
+        self.signals = signals
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        number = torch.tensor(int(self.signals.received or 0), device=args.device)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+        if number:
+            self.signals.received = self.signals.received or Signals(number.item())
+            control.should_save = control.should_training_stop = True
         return control
+
+    on_step_end = on_substep_end

@@ -39,6 +39,8 @@ class StableReinforceConfig(GRPOConfig):
             `share_prefix` off.
         skip_zero_advantage: Whether rows whose advantages are all zero get no forward and backward pass. Gradients stay the
             same; the update's metrics leave these rows out (entropy) or count them as unmoved (ratio, clip fractions).
+        keep_last: So many of the latest checkpoints stay.
+        keep_best: So many of the checkpoints with the highest score (`ResumableTrainer.score`) stay besides.
     """
 
     advantage_estimator: str = "batch"
@@ -52,6 +54,8 @@ class StableReinforceConfig(GRPOConfig):
     share_prefix: bool = True
     keep_groups_together: bool = True
     skip_zero_advantage: bool = False
+    keep_last: int = 2
+    keep_best: int = 0
 
     loss_type: str = field(default="grpo")
     use_bias_correction_kl: bool = field(default=False)
@@ -118,6 +122,10 @@ class StableReinforceConfig(GRPOConfig):
                 "load_best_model_at_end reloads weights by a path that leaves Qwen2.5-VL at its base weights; evaluate the "
                 "saved checkpoints instead"
             )
+        if self.save_total_limit is not None:
+            raise ValueError("save_total_limit has no effect: set keep_last and keep_best")
+        if self.keep_last < 1 or self.keep_best < 0:
+            raise ValueError(f"keep_last must be at least 1, keep_best at least 0; got {self.keep_last} and {self.keep_best}")
         reachable = largest_reachable_z(self.generation_batch_size)
         if self.advantage_filter == "paper" and self.filter_threshold >= reachable:
             raise ValueError(

@@ -1,16 +1,28 @@
-"""One training job from settings to a finished run folder: evaluate, train, evaluate again, record."""
+"""One training job from settings to a finished run folder: evaluate, train, evaluate again, record.
+
+The run folder follows from the config, so the same command finds its own run and goes on where it was stopped:
+
+    before.json              accuracy before training    -> is not measured again
+    checkpoints/             weights and all states      -> training goes on at the newest whole one
+    model/, summary.json     the end                     -> a finished run is shown, not repeated
+"""
 
 import os
+import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
 from r1reward.benchmarks.both_orders import judge_both_orders
 from r1reward.data.build import Splits, build_splits, training_dataset
+from r1reward.data.fingerprint import changes, fingerprint
+from r1reward.data.images import BadImages, ImageLimits
 from r1reward.inference.reward_model import RewardModel
 from r1reward.inference.transformers_backend import TransformersBackend
 from r1reward.models.coordinates import Coordinates, coordinates_of
@@ -20,134 +32,200 @@ from r1reward.rewards.preference import PATTERN
 from r1reward.rewards.registry import Context
 from r1reward.rewards.tasks import CompositeReward
 from r1reward.settings import TrainSettings
+from r1reward.tracking.config_changes import listed
 from r1reward.tracking.run_folder import RunFolder, git_commit, versions
-from r1reward.tracking.trackers import Tracker, build_tracker
+from r1reward.tracking.trackers import NullTracker, Tracker, build_tracker
 from r1reward.trainer.arguments import trainer_arguments
+from r1reward.trainer.checkpoints import Checkpoints
 from r1reward.trainer.collapse import Collapse, find_collapse
 from r1reward.trainer.config import StableReinforceConfig
 from r1reward.trainer.memory import keep_freed_memory
+from r1reward.trainer.signals import StopSignals
+
+BEFORE, DATA = "before.json", "data.json"  # states in the run folder
 
 
 @dataclass
 class Job:
-    """A job whose settings and data were checked: `Job.prepare(...)` raises what a user can mend, `run()` does the work."""
+    """A job whose settings and data were checked: `Job.prepare(...)` raises what a user can mend, `run()` does the work.
+
+    With several processes each has a `Job`, and the main one writes the run folder.
+    """
 
     settings: TrainSettings
-    folder: Path
     command: str
+    arguments: StableReinforceConfig
     splits: Splits
     reward: CompositeReward
-    arguments: StableReinforceConfig
     run_folder: RunFolder
 
     @classmethod
     def prepare(cls, settings: TrainSettings, folder: str | Path, command: str) -> "Job":
-        """Check settings and data and start the run folder.
+        """Check settings and data, and begin or take up the run in its folder.
 
         Args:
             settings: Everything about the job.
-            folder: Its run folder, which must not hold a run yet unless `trainer.resume_from` is set.
+            folder: Its run folder.
             command: The command line, for the record.
 
         Raises:
-            ValueError: For wrong settings or data, before anything trains.
+            ValueError: For wrong settings or data, before anything trains, or where they changed since the run began.
         """
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ValueError("training on several processes is not supported yet: start one process")
         arguments = trainer_arguments(settings, folder)
         resolve(settings.model.path)
         check_installed(settings)
-        check_resume(settings)
         splits = build_splits(settings.data)
         reward = build_reward(settings.reward, splits.train, Context(coordinates=partial(policy_coordinates, settings)))
-        rollouts = len(splits.train) * settings.algorithm.num_generations
-        if settings.trainer.max_steps and rollouts < settings.trainer.rollout_batch_size:
-            raise ValueError(
-                f"{len(splits.train)} training rows x {settings.algorithm.num_generations} rollouts do not fill one rollout "
-                f"batch of {settings.trainer.rollout_batch_size}, so nothing would train; lower trainer.rollout_batch_size"
-            )
-        resumed = settings.trainer.resume_from is not None
-        run_folder = RunFolder.create(folder, asdict(settings), command, exist_ok=resumed)
-        return cls(settings, Path(folder), command, splits, reward, arguments, run_folder)
+        check_sizes(settings, splits)
+        run_folder = RunFolder(folder)
+        if PartialState().is_main_process:
+            if settings.trainer.resume == "restart":
+                run_folder.set_aside()
+            # Where nothing was computed yet, other settings cost nothing.
+            changeable = settings.trainer.resume == "force" or not has_progress(run_folder)
+            run_folder.open_run(asdict(settings), command, on_change="accept" if changeable else "refuse")
+            check_data(run_folder, splits, changeable)
+        return cls(settings, command, arguments, splits, reward, run_folder)
 
-    def run(self) -> dict:
-        """Evaluate, train, evaluate again; returns the summary, which is also in `summary.json`."""
+    @property
+    def finished(self) -> bool:
+        """Whether the run was finished before: then there is nothing to run."""
+        return on_main(lambda: self.run_folder.finished)
+
+    def run(self, signals: StopSignals | None = None) -> dict:
+        """Evaluate, train, evaluate again; returns the summary, which is also in `summary.json`.
+
+        Args:
+            signals: Those that stop the training at its next micro-step, with a checkpoint.
+
+        Raises:
+            Stopped: A signal came; the same job goes on from here.
+            NumericalTrouble, TooManyFailures, BadImage, OSError: The run cannot go on; its checkpoints stay.
+        """
+        try:
+            return self._run(signals or StopSignals())
+        finally:
+            self.run_folder.unlock()
+
+    def _run(self, signals: StopSignals) -> dict:
         keep_freed_memory()
-        settings, started, clock = self.settings, datetime.now(UTC), time.perf_counter()
+        settings, clock = self.settings, time.perf_counter()
         processor, model = load_processor(settings.model), load_model(settings.model).to(self.arguments.device)
-        name = f"{settings.arm}-s{settings.seed}"
         seconds = {"evaluation": 0.0, "training": 0.0}
-        tracker = build_tracker(
-            settings.logger.kind,
-            project=settings.logger.project,
-            study=settings.study,
-            name=name,
-            arm=settings.arm,
-            seed=settings.seed,
-            tags=[settings.algorithm.name, *settings.logger.tags],
-            config=asdict(settings),
-            folder=str(self.folder),
-        )
-        with tracker:
-            with _timed(seconds, "evaluation"):
-                before = after = self._evaluate(model, processor, "before training")
-            collapse = Collapse()
+        with self._tracker() as tracker:
+            before = on_main(lambda: self.run_folder.read_state(BEFORE))
+            if before is None:
+                with _timed(seconds, "evaluation"):
+                    before = self._evaluate(model, processor, "accuracy before training")
+                if self._main:
+                    self.run_folder.write_state(BEFORE, before)
+            collapse, after = Collapse(), before
             if settings.trainer.max_steps > 0:
                 with _timed(seconds, "training"):
-                    collapse = self._train(model, processor, tracker)
+                    collapse = self._train(model, processor, tracker, signals)
                 with _timed(seconds, "evaluation"):
-                    after = self._evaluate(model, processor, "after training")
-            metrics = self.run_folder.read_metrics()
-            summary = {
-                "run": {
-                    "name": name,
+                    after = self._evaluate(model, processor, "accuracy after training")
+            if self._main:
+                metrics, starts = self.run_folder.read_metrics(), self.run_folder.begun()
+                results = {
+                    "evaluation": {"before": before, "after": after},
+                    "collapse": asdict(collapse),
+                    "steps": metrics[-1]["step"] if metrics else 0,
+                    "seconds": {"total": time.perf_counter() - clock, **seconds},  # of the latest start
+                }
+                run = {
+                    "name": self._name,
                     "study": settings.study,
                     "arm": settings.arm,
                     "seed": settings.seed,
                     "stage": "rl",
                     "git_commit": git_commit(),
                     "command": self.command,
-                    "started": started.isoformat(timespec="seconds"),
+                    "started": starts["started"],
+                    "processes": self.arguments.world_size,
                     "versions": versions(),
-                },
-                "evaluation": {"before": before, "after": after},
-                "collapse": asdict(collapse),
-                "steps": metrics[-1]["step"] if metrics else 0,
-                "seconds": {"total": time.perf_counter() - clock, **seconds},
-            }
-            self.run_folder.write_summary(summary)
-            tracker.summary({key: summary[key] for key in ("evaluation", "collapse", "steps", "seconds")})
-        return summary
+                }
+                self.run_folder.write_summary({"run": run, **results})
+                tracker.summary(results)
+            return on_main(self.run_folder.read_summary)
+
+    @property
+    def _main(self) -> bool:
+        return PartialState().is_main_process
+
+    @property
+    def _name(self) -> str:
+        return f"{self.settings.arm}-s{self.settings.seed}"
 
     @property
     def _pattern(self) -> str:
         """How verdicts are parsed."""
         return PATTERN[self.settings.reward.semantics]
 
-    def _train(self, model, processor, tracker: Tracker) -> Collapse:
-        """Train the model in place; says whether the run collapsed."""
+    def _tracker(self) -> Tracker:
+        settings = self.settings
+        if not self._main:
+            return NullTracker()
+        return build_tracker(
+            settings.logger.kind,
+            project=settings.logger.project,
+            study=settings.study,
+            name=self._name,
+            arm=settings.arm,
+            seed=settings.seed,
+            tags=[settings.algorithm.name, *settings.logger.tags],
+            config=asdict(settings),
+            folder=str(self.run_folder.path),
+        )
+
+    def _train(self, model, processor, tracker: Tracker, signals: StopSignals) -> Collapse:
+        """Train the model in place, from the newest checkpoint if there is one; says whether the run collapsed."""
         from transformers import PrinterCallback
 
-        from r1reward.trainer.callbacks import CollapseGuard, MetricsRecorder, ProgressBar
+        from r1reward.trainer.callbacks import HeldOutAccuracy, MetricsRecorder, ProgressBar, StopOnSignal
         from r1reward.trainer.samples import SampleWriter
         from r1reward.trainer.stable_reinforce import StableReinforceTrainer
+        from r1reward.trainer.step_guard import StepGuard
 
-        options = self.settings.trainer
-        guard = CollapseGuard()
+        options, data = self.settings.trainer, self.settings.data
+        guard = StepGuard(self.run_folder.path, options.on_collapse, options.max_skipped_steps)
+        samples = SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch, self._pattern)
+        limits = ImageLimits(data.max_image_pixels, data.max_image_bytes)
         trainer = StableReinforceTrainer(
             model=model,
             reward=self.reward,
             args=self.arguments,
-            on_rollouts=SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch, self._pattern),
+            on_rollouts=samples,
+            step_guard=guard,
+            bad_images=BadImages(data.on_bad_image, data.max_bad_images, limits),
+            stateful={"samples": samples, "record": Record(self.run_folder, self._main)},
             train_dataset=training_dataset(self.splits.train),
             processing_class=processor,
-            callbacks=[MetricsRecorder(self.run_folder, tracker), guard, ProgressBar()],
+            callbacks=[MetricsRecorder(self.run_folder, tracker), ProgressBar(), StopOnSignal(signals)],
         )
         trainer.remove_callback(PrinterCallback)  # it prints raw metric dictionaries
-        trainer.train(resume_from_checkpoint=options.resume_from)
+        if options.eval_steps:
+            accuracy = partial(self._evaluate, model, processor)
+            trainer.add_callback(HeldOutAccuracy(trainer, options.eval_steps, accuracy))
+        checkpoint = on_main(trainer.checkpoints.newest)
+        if checkpoint is None and self._main:
+            self.run_folder.rewind(None)
+        with signals.deferred():
+            trainer.train(resume_from_checkpoint=checkpoint)
         if options.save_model:
-            trainer.save_model(str(self.folder / "model"))
-        return guard.collapse or find_collapse(self.run_folder.read_metrics())
+            self._save_model(trainer)
+        found = on_main(lambda: find_collapse(self.run_folder.read_metrics()))
+        return guard.collapse or found
+
+    def _save_model(self, trainer):
+        """Write the final weights, whole or not at all."""
+        final = self.run_folder.path / "model"
+        partial_folder = final.with_name("model.partial")
+        trainer.save_model(str(partial_folder))
+        trainer.accelerator.wait_for_everyone()
+        if self._main:
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(partial_folder, final)
 
     def _evaluate(self, model, processor, title: str) -> dict:
         """Summary by split (see `BothOrders.summary`); empty where evaluation is off or nothing is held out."""
@@ -157,13 +235,71 @@ class Job:
         if not options.evaluate or not splits:
             return {}
         reward_model = RewardModel(TransformersBackend(model, processor), self._pattern)
-        with tqdm(total=2 * sum(map(len, splits.values())), desc=f"accuracy {title}", unit="verdict") as bar:
+        total = 2 * sum(map(len, splits.values()))
+        with tqdm(total=total, desc=title, unit="verdict", disable=not self._main) as bar:
             return {
                 split: judge_both_orders(
                     reward_model, rows, options.eval_batch_size, options.max_completion_length, on_progress=bar.update
                 ).summary()
                 for split, rows in splits.items()
             }
+
+
+@dataclass(frozen=True)
+class Record:
+    """How far the run folder's files were at a checkpoint, as a state of the trainer; the main process's affair."""
+
+    run_folder: RunFolder
+    main: bool
+
+    def state_dict(self) -> dict:
+        return self.run_folder.position() if self.main else {}
+
+    def load_state_dict(self, position: dict):
+        if self.main:
+            self.run_folder.rewind(position)
+
+
+def on_main(function):
+    """What `function` returns on the main process, on all processes."""
+    value = [function() if PartialState().is_main_process else None]
+    return broadcast_object_list(value)[0]
+
+
+def has_progress(run_folder: RunFolder) -> bool:
+    """Whether a run has computed something that a restart would lose."""
+    return bool(Checkpoints(run_folder.path / "checkpoints").steps()) or run_folder.read_state(BEFORE) is not None
+
+
+def check_sizes(settings: TrainSettings, splits: Splits):
+    """Raise a ValueError where the rows do not suffice for what was asked."""
+    t, rollouts = settings.trainer, len(splits.train) * settings.algorithm.num_generations
+    if t.max_steps and rollouts < t.rollout_batch_size:
+        raise ValueError(
+            f"{len(splits.train)} training rows x {settings.algorithm.num_generations} rollouts do not fill one rollout "
+            f"batch of {t.rollout_batch_size}, so nothing would train; lower trainer.rollout_batch_size"
+        )
+    if t.keep_best and "held_out" not in splits.evaluation:
+        raise ValueError("trainer.keep_best compares held-out accuracy, and no rows are held out: set trainer.keep_best=0")
+
+
+def check_data(run_folder: RunFolder, splits: Splits, changeable: bool):
+    """See that the rows are those that the run began with, and keep their fingerprint.
+
+    Raises:
+        ValueError: They are not, and the run has results that would not be theirs.
+    """
+    now, former = fingerprint(splits), run_folder.read_state(DATA)
+    found = changes(former, now) if former is not None else []
+    if found and (run_folder.finished or not changeable):
+        run_folder.unlock()
+        wanted = "restart, which moves the former run aside" if run_folder.finished else "force, to go on with the new data"
+        raise ValueError(
+            f"the data changed since the run in {run_folder.path} began:{listed(found)}\nname another study=..., give the old "
+            f"data, or set trainer.resume={wanted}"
+        )
+    if found or former is None:
+        run_folder.write_state(DATA, now)
 
 
 def policy_coordinates(settings: TrainSettings) -> Coordinates:
@@ -182,20 +318,6 @@ def check_installed(settings: TrainSettings):
         if needed and find_spec(package) is None:
             remedy = "logger=wandb or logger=none" if package == "trackio" else "trainer.use_vllm=false"
             raise ValueError(f"{package} is not installed: pip install 'r1reward[{package}]', or set {remedy}")
-
-
-def check_resume(settings: TrainSettings):
-    """Raise a ValueError where `trainer.resume_from` names no checkpoint or could not act."""
-    path = settings.trainer.resume_from
-    if path is None:
-        return
-    if settings.trainer.max_steps == 0:
-        raise ValueError("trainer.resume_from has no effect with trainer.max_steps=0")
-    if not (Path(path) / "trainer_state.json").is_file():
-        raise ValueError(
-            f"trainer.resume_from={path}: no checkpoint there (no trainer_state.json); give a folder such as "
-            "runs/.../checkpoints/checkpoint-20"
-        )
 
 
 @contextmanager

@@ -25,6 +25,12 @@ class SampleWriter:
             return
         self.run.write_samples([self._record(rollouts, i) for i in range(min(self.per_batch, len(rollouts.rows)))])
 
+    def state_dict(self) -> dict:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: dict):
+        self.seen = state["seen"]
+
     def _record(self, rollouts: Rollouts, i: int) -> dict:
         row, completion = rollouts.rows[i], rollouts.completions[i]
         verdict = parse(completion, self.pattern) if row["task"] == PREFERENCE else None

@@ -81,6 +81,11 @@ class SharedPrefixTrainer(GRPOTrainer):
     # ---- rollouts ------------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs):
+        if not self._shares and len({bool(row.get("images")) for row in inputs}) > 1:
+            raise ValueError(
+                "rows with images and rows without lie in one rollout batch, which needs trainer.share_prefix=true; without it, "
+                "train on rows of one kind"
+            )
         processor = self.processing_class
         if self._shares:
             self.processing_class = _ProcessedOnce(self)
@@ -183,11 +188,11 @@ class SharedPrefixTrainer(GRPOTrainer):
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, *args, **kwargs
     ):
         if self._groups is None or not self._shares_log_probs:
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs
-            )
+            return self._log_probs_of_padded_rows(model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs)
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
         rows = torch.arange(len(input_ids), device=input_ids.device) if self._moving_rows is None else self._moving_rows
+        if not len(rows) and self.accelerator.num_processes > 1:
+            rows = rows.new_zeros(1)  # the others wait for this process's gradients; see `_with_rows_left_out`
         log_probs, entropies = [], []
         for part in rows.split(batch_size or len(input_ids)) if len(rows) else ():
             owner = [self._groups.prompt_of_row[row] for row in part.tolist()]
@@ -197,20 +202,49 @@ class SharedPrefixTrainer(GRPOTrainer):
             log_probs.append(packed.spread(output.log_probs, logits_to_keep))
             if output.entropy is not None:
                 entropies.append(packed.spread(output.entropy, logits_to_keep))
-        if len(rows) < len(input_ids):
+        if self._moving_rows is not None:
             return *self._with_rows_left_out(model, rows, log_probs, entropies, mask), None
         return torch.cat(log_probs), torch.cat(entropies) if entropies else None, None
 
+    def _log_probs_of_padded_rows(self, model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs):
+        """TRL's way, but where a part of the rows has no image at all, for which TRL would call the vision tower nevertheless."""
+        compute = super()._get_per_token_logps_and_entropies
+        images = {key: kwargs[key] for key in IMAGE_KEYS if kwargs.get(key) is not None}
+        size = batch_size or len(input_ids)
+        parts = [slice(start, start + size) for start in range(0, len(input_ids), size)]
+        if "image_grid_thw" not in images or all(any(images["num_images"][part]) for part in parts):
+            return compute(model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs)
+        images, outcomes = split_pixel_values_by_grid(images), []
+        for part in parts:
+            own = unsplit_pixel_values_by_grid({key: value[part] for key, value in images.items()})
+            if not any(own["num_images"]):
+                own |= dict.fromkeys(IMAGE_KEYS[:3])
+            outcomes.append(
+                compute(model, input_ids[part], attention_mask[part], logits_to_keep, None, *args, **(kwargs | own))
+            )
+        log_probs, entropies, _ = zip(*outcomes, strict=True)
+        return torch.cat(log_probs), torch.cat(entropies) if entropies[0] is not None else None, None
+
     def _with_rows_left_out(self, model, rows, log_probs, entropies, mask) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies (B, T) of all rows: those left out count as unmoved and as of mean entropy."""
+        """Log-probabilities and entropies (B, T) of all rows: those left out count as unmoved and as of mean entropy.
+
+        Args:
+            rows: The rows that were computed: those that move, or one in their place where none does.
+        """
         old = self._loss_inputs.get("old_per_token_logps")
         every = mask.new_zeros(mask.shape, dtype=torch.float32) if old is None else old
-        if not len(rows):  # a loss of zero that still has a graph
-            parameter = next(p for p in model.parameters() if p.requires_grad)
-            return every + 0.0 * parameter.flatten()[0], torch.zeros_like(every)
+        if not len(self._moving_rows):  # a loss of zero that still has a graph
+            graph = torch.cat(log_probs) if log_probs else next(p for p in model.parameters() if p.requires_grad).flatten()[:1]
+            mean = self._mean_over_processes(every.new_zeros(()), every.new_zeros(()))
+            return every + 0.0 * graph.sum(), mean.expand(mask.shape)
         entropies = torch.cat(entropies)
-        mean = entropies.detach().sum() / mask[rows].sum().clamp(min=1)
+        mean = self._mean_over_processes(entropies.detach().sum(), mask[rows].sum())
         return every.index_copy(0, rows, torch.cat(log_probs)), mean.expand(mask.shape).index_copy(0, rows, entropies)
+
+    def _mean_over_processes(self, total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """`total / count`, each summed over all processes first; 0 where there is nothing to count."""
+        total, count = self.accelerator.reduce(torch.stack([total.float(), count.float()]), reduction="sum")
+        return total / count.clamp(min=1)
 
     def _features_serve(self, model) -> bool:
         """Whether the features that the vision tower gave for sampling are what `model` would compute, gradients aside."""
@@ -235,9 +269,8 @@ class SharedPrefixTrainer(GRPOTrainer):
             advantages = inputs["advantages"]
             moving = advantages != 0 if advantages.dim() == 1 else (advantages != 0).any(1)
             self._moving_rows = moving.nonzero()[:, 0]
-            if not len(self._moving_rows) and self.accelerator.num_processes > 1:
-                self._moving_rows = self._moving_rows.new_zeros(1)  # the others wait for this process's gradients
-            self._metrics["train" if self.model.training else "eval"]["skipped_rows"].append(1 - moving.float().mean().item())
+            share = self._mean_over_processes((~moving).sum(), moving.new_full((), len(moving), dtype=torch.float32))
+            self._metrics["train" if self.model.training else "eval"]["skipped_rows"].append(share.item())
         try:
             return super()._compute_loss(model, inputs)
         finally:

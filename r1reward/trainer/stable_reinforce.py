@@ -1,17 +1,20 @@
 """StableReinforce as a subclass of TRL's `GRPOTrainer` that overrides a few named hooks and copies none of their bodies.
 
-Between the two stands `SharedPrefixTrainer`, which makes the same computation faster.
+Between the two stand `SharedPrefixTrainer`, which makes the same computation faster, and `ResumableTrainer`, which goes on where
+it was stopped.
 
 What each hook adds:
 
 - `_generate_and_score_completions`: decodes each image once, then replaces the advantages by the chosen estimator's and filters
   them (`r1reward.algorithm.advantage`, `.filter`);
 - `_generate`: lets the judges of a composite reward begin, while the old policy's and the reference's passes run;
-- `_calculate_rewards`: fills the total of a composite reward from its terms, after they were gathered;
+- `_calculate_rewards`: fills the total of a composite reward from its terms, after they were gathered, and takes the reward of
+  rows whose images turned bad (`r1reward.data.images.BadImages`);
 - `_get_per_token_logps_and_entropies`: Pre-CLIP, by clamping the log-probabilities around the old ones, which equals clamping
   the log-ratio (`r1reward.algorithm.clipping`);
-- `_compute_loss`: keeps the KL penalty out of the loss where the reward has it already;
-- `_load_from_checkpoint`: really restores the weights.
+- `_compute_loss`: keeps the KL penalty out of the loss where the reward has it already, and shows the micro-batch to the
+  step guard (`r1reward.trainer.step_guard`);
+- `training_step`: shows the gradients to the step guard, before they are clipped.
 
 With Pre-CLIP and filter off and the estimator `group`, loss and gradients equal stock `GRPOTrainer` bit for bit.
 
@@ -23,16 +26,17 @@ from dataclasses import dataclass
 
 import torch
 from transformers import ProcessorMixin
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 from r1reward.algorithm.advantage import estimate, standardise, token_returns
 from r1reward.algorithm.clipping import pre_clip, pre_clip_statistics
 from r1reward.algorithm.filter import keep_mask
 from r1reward.algorithm.kl import k1
-from r1reward.data.images import decode_columns
+from r1reward.data.images import BadImages
 from r1reward.rewards.tasks import CompositeReward
 from r1reward.trainer.config import StableReinforceConfig
-from r1reward.trainer.shared_prefix import IMAGE_KEYS, SharedPrefixTrainer
+from r1reward.trainer.resumable import ResumableTrainer
+from r1reward.trainer.shared_prefix import IMAGE_KEYS
+from r1reward.trainer.step_guard import StepGuard
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Rollouts:
     right: list[bool] | None
 
 
-class StableReinforceTrainer(SharedPrefixTrainer):
+class StableReinforceTrainer(ResumableTrainer):
     """Trains a multimodal policy with StableReinforce, or with any of its relatives by `StableReinforceConfig` alone.
 
     Args:
@@ -58,6 +62,8 @@ class StableReinforceTrainer(SharedPrefixTrainer):
         reward: A composite reward, a TRL reward function, or a list of those (then summed by `args.reward_weights`).
         args: Settings of the method and of the run.
         on_rollouts: Called once per rollout batch on the main process with what it sampled.
+        step_guard: Skips optimiser steps whose loss or gradient is not finite; None: such a step reaches the weights.
+        bad_images: What happens to images that cannot be decoded; by default they end the run.
         kwargs: Passed to `GRPOTrainer` (`train_dataset`, `processing_class`, `callbacks`, `peft_config`, ...).
 
     Raises:
@@ -72,6 +78,8 @@ class StableReinforceTrainer(SharedPrefixTrainer):
         reward: CompositeReward | Callable | list[Callable],
         args: StableReinforceConfig,
         on_rollouts: Callable[[Rollouts], None] | None = None,
+        step_guard: StepGuard | None = None,
+        bad_images: BadImages | None = None,
         **kwargs,
     ):
         processor = kwargs.get("processing_class")
@@ -93,14 +101,32 @@ class StableReinforceTrainer(SharedPrefixTrainer):
         if self._kl_in_reward:
             args.beta = self._kl_in_reward
         super().__init__(model=model, reward_funcs=reward, args=args, **kwargs)
+        self.bad_images = self.stateful["bad_images"] = bad_images or BadImages()
+        self._bad_rows: torch.Tensor | None = None  # (N,) of the rollout batch that is being made, where they are skipped
+        self.step_guard = step_guard
+        self._log_probs: torch.Tensor | None = None  # of the micro-batch whose loss is computed, before Pre-CLIP
+        if step_guard is not None:
+            step_guard.trainer = self
+            self.stateful["step_guard"] = step_guard
+            self.add_callback(step_guard)  # the last one: what it raises comes after the step's metrics are written
 
     # ---- rollouts: rewards, advantages, filter -------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs):
-        self._rows = inputs = decode_columns(inputs)
+        self._rows, bad = self.bad_images.decode(inputs)
+        inputs = self._rows
+        if self.bad_images.policy == "skip":
+            # Every process gathers and counts, so that all of them stop where one prompt too many is bad.
+            marks = torch.tensor(bad, dtype=torch.int32, device=self.accelerator.device)
+            self._bad_rows = self.accelerator.gather(marks).bool()
+            group = self.num_generations if self.model.training else self.num_generations_eval
+            self.bad_images.count(int(self._bad_rows.view(-1, group).any(1).sum()))
+            self._metrics["train" if self.model.training else "eval"]["data/bad_images"].append(self.bad_images.skipped)
         batch = super()._generate_and_score_completions(inputs)
         if self.model.training:
             batch["advantages"] = self._advantages(batch)
+            batch["row_index"] = torch.arange(len(inputs), device=batch["advantages"].device)
+            self.rollout_ids = [str(row.get("id", n)) for n, row in enumerate(inputs)]
         self._scored, self._rows = None, []
         return batch
 
@@ -117,6 +143,8 @@ class StableReinforceTrainer(SharedPrefixTrainer):
         rewards = super()._calculate_rewards(inputs, prompts, completions, *args, **kwargs)  # (N, terms)
         if self.composite_reward is not None:
             rewards[:, -1] = self.composite_reward.total(*rewards[:, :-1].unbind(1))
+        if self._bad_rows is not None:
+            rewards[self._bad_rows] = torch.nan  # cannot be scored: no part in any mean or deviation, advantage 0
         self._scored = (inputs, completions, rewards)
         return rewards
 
@@ -160,9 +188,8 @@ class StableReinforceTrainer(SharedPrefixTrainer):
             rewards = rewards - rewards.view(-1, self.num_generations).nanmean(1).repeat_interleave(self.num_generations)
         mask = batch["completion_mask"]
         penalty = k1(batch["old_per_token_logps"], batch["ref_per_token_logps"])
-        self._metrics["train"]["kl_in_reward"].append(
-            ((penalty * mask).sum() / mask.sum().clamp(min=1)).item()  # nats per token, this process
-        )
+        mean = self._mean_over_processes((penalty * mask).sum(), mask.sum())
+        self._metrics["train"]["kl_in_reward"].append(mean.item())  # nats per token
         returns = token_returns(rewards[local], penalty, mask, self._kl_in_reward)
         returns, mask = (self.accelerator.pad_across_processes(x, dim=1) for x in (returns, mask))
         return self.accelerator.gather(returns), self.accelerator.gather(mask)
@@ -228,12 +255,24 @@ class StableReinforceTrainer(SharedPrefixTrainer):
         if self._kl_in_reward:
             self.beta = 0.0  # the penalty is in the advantages already
         try:
-            return super()._compute_loss(model, inputs)
+            loss = super()._compute_loss(model, inputs)
         finally:
             self.beta = self.args.beta
+            log_probs, self._log_probs = self._log_probs, None
+        if self.step_guard is not None and self.model.training:
+            self.step_guard.saw_loss(inputs, log_probs, loss)
+        return loss
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        if self.step_guard is not None and self.accelerator.sync_gradients:
+            self.step_guard.saw_gradients()
+        return loss
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
         log_probs, *rest = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        if self._loss_inputs is not None:
+            self._log_probs = log_probs.detach()
         old = None if self._loss_inputs is None else self._loss_inputs.get("old_per_token_logps")
         return (log_probs if old is None else self._pre_clip(log_probs, old), *rest)
 
@@ -252,22 +291,6 @@ class StableReinforceTrainer(SharedPrefixTrainer):
         name = "pre_clip/fraction" if self.args.pre_clip else "log_ratio/fraction_beyond_pre_clip"
         metrics[name].append((sums[0] / sums[1].clamp(min=1)).item())
         metrics["log_ratio/max_abs"].append(largest.item())
-
-    # ---- resume --------------------------------------------------------------------------------------------------------
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        """Restore the weights through `from_pretrained`, which knows the key names that `save_pretrained` wrote.
-
-        The stock method loads the file's keys as they are; for families whose saved names differ from their module names
-        (Qwen2-VL and Qwen2.5-VL among them) nearly every weight then keeps its base value, with one warning
-        (transformers issue 43701).
-        """
-        model = model if model is not None else self.model
-        plain = hasattr(type(model), "from_pretrained") and not hasattr(model, "peft_config")
-        if not plain or self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype="auto")
-        model.load_state_dict(saved.state_dict(), strict=True)
 
 
 def total(completions, **kwargs) -> list[float]:

@@ -1,11 +1,24 @@
 import io
+import logging
+import struct
+import threading
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from r1reward.data.images import ImageError, check_images, image_problems, open_image
-from r1reward.data.rows import ImageSource, PreferenceRow
+from r1reward.data.images import (
+    BadImage,
+    BadImages,
+    ImageError,
+    ImageLimits,
+    decode_columns,
+    image_problems,
+    open_image,
+    upright_size,
+)
+from r1reward.data.rows import ImageSource, PreferenceRow, to_training_row
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> ImageSource:
@@ -62,6 +75,14 @@ def test_an_animation_gives_its_first_frame():
     assert opened.getpixel((0, 0)) == (255, 0, 0)
 
 
+def test_a_file_of_several_photographs_gives_the_first():
+    frames = [Image.new("RGB", (4, 2), color) for color in ("red", "blue")]
+    source = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    with Image.open(io.BytesIO(source.data)) as stored:
+        assert stored.format == "MPO"
+    assert open_image(source).getpixel((0, 0))[0] > 250
+
+
 def test_bad_images_name_the_file_and_the_reason(tmp_path):
     whole = encoded(Image.effect_noise((64, 64), 50), "JPEG").data
     (tmp_path / "text.png").write_text("no image")
@@ -84,15 +105,11 @@ def test_bad_images_name_the_file_and_the_reason(tmp_path):
         open_image(ImageSource(data=b"12345"))
 
 
-def test_check_images_lists_every_bad_row_and_shows_ten(tmp_path):
-    good = encoded(Image.new("RGB", (2, 2)))
-    check_images([row("a", good), row("b"), row("c", good, good)])
-    rows = [row("good", good)] + [row(f"r{n}", good, ImageSource(path=str(tmp_path / f"{n}.png"))) for n in range(12)]
-    assert list(image_problems(rows)) == list(range(1, 13))
-    with pytest.raises(ImageError, match="12 of 13 rows") as error:
-        check_images(rows)
-    message = str(error.value)
-    assert "'r0': " in message and "'r9': " in message and "'r10'" not in message and message.endswith("... and 2 more")
+def test_problems_are_found_by_row_and_each_reason_is_given_once(tmp_path):
+    good, gone = encoded(Image.new("RGB", (2, 2))), ImageSource(path=str(tmp_path / "gone.png"))
+    assert image_problems([row("a", good), row("b"), row("c", good, good)]) == {}
+    reason = f"{tmp_path}/gone.png: file is missing"
+    assert image_problems([row("a", good), row("b", good, gone, gone), row("c", gone)]) == {1: reason, 2: reason}
 
 
 def test_without_decoding_only_missing_and_empty_files_are_found(tmp_path):
@@ -103,3 +120,161 @@ def test_without_decoding_only_missing_and_empty_files_are_found(tmp_path):
     ]
     assert list(image_problems(rows, decode=False)) == [1]
     assert list(image_problems(rows)) == [0, 1]
+
+
+# Limits
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF"])
+def test_400_million_pixels_are_refused_by_the_header(tmp_path, kind, monkeypatch):
+    """20,000 x 20,000 pixels, cheap as a file; Pillow may neither decode them nor warn, whatever its own limit says."""
+    path = tmp_path / f"huge.{kind.lower()}"
+    Image.new("1", (20_000, 20_000)).save(path, **({"compression": "group4"} if kind == "TIFF" else {}))
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    for at_pillow in (None, 10**9, 10**6):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", at_pillow)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ImageError, match=f"huge.{kind.lower()}: 400,000,000 pixels, .* 100,000,000; scale .* or raise"):
+                open_image(ImageSource(path=str(path)))
+        assert at_pillow == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF"])
+def test_the_limit_is_ours_alone_and_exact(kind, monkeypatch):
+    """12 pixels pass a limit of 12 and none of 11; Pillow's own limit of 2 (refused above 4) neither acts nor warns."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source = encoded(Image.new("L", (4, 3), 7), kind)
+        assert open_image(source, ImageLimits(max_pixels=12)).size == (4, 3)
+        with pytest.raises(ImageError, match="12 pixels, more than the limit of 11"):
+            open_image(source, ImageLimits(max_pixels=11))
+    assert Image.MAX_IMAGE_PIXELS == 2
+
+
+def test_a_frame_beyond_the_canvas_is_refused_before_memory_is_taken():
+    """A GIF of 2 x 2 whose first frame claims 65,535 x 65,535 pixels and is to be disposed of: 4 GB at the opening."""
+    data = b"GIF89a" + struct.pack("<HHBBB", 2, 2, 0x80, 0, 0) + bytes(6)
+    data += b"!\xf9\x04\x08\x00\x00\x00\x00" + b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02D\x01\x00;"
+    with pytest.raises(ImageError, match="4,294,836,225 pixels"):
+        open_image(ImageSource(data=data))
+
+
+def test_limits_hold_in_every_thread(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    source, found = encoded(Image.new("L", (8, 8))), []
+
+    def look(limit: int):
+        for _ in range(50):
+            try:
+                found.append((limit, open_image(source, ImageLimits(max_pixels=limit)).size == (8, 8)))
+            except ImageError:
+                found.append((limit, False))
+
+    threads = [threading.Thread(target=look, args=(limit,)) for limit in (63, 64, 63, 64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 200 and all(opened == (limit == 64) for limit, opened in found)
+    assert Image.MAX_IMAGE_PIXELS == 5
+
+
+def test_too_many_bytes(tmp_path):
+    source = encoded(Image.new("RGB", (2, 2)))
+    size = len(source.data)
+    (tmp_path / "a.png").write_bytes(source.data)
+    file = ImageSource(path=str(tmp_path / "a.png"))
+    assert open_image(file, ImageLimits(max_bytes=size)).size == (2, 2)
+    with pytest.raises(ImageError, match=f"a.png: {size} bytes, more than the limit of {size - 1}; .*data.max_image_bytes"):
+        open_image(file, ImageLimits(max_bytes=size - 1))
+    with pytest.raises(ImageError, match=f"image of {size} bytes>: {size} bytes"):
+        open_image(source, ImageLimits(max_bytes=size - 1))
+
+
+def test_other_formats_are_not_even_tried():
+    """EPS would start Ghostscript; PPM is harmless, and simply none of the list."""
+    for kind in ("EPS", "PPM"):
+        with pytest.raises(ImageError, match="no image of PNG, JPEG, .*convert it to PNG or JPEG"):
+            open_image(encoded(Image.new("RGB", (4, 4)), kind))
+    assert open_image(encoded(Image.new("RGB", (4, 4)), "PPM"), ImageLimits(formats=("PPM",))).size == (4, 4)
+
+
+def test_shapes_that_no_processor_takes():
+    with pytest.raises(ImageError, match="1 x 201 pixels, one side is 201 times the other, more than 200; crop or pad"):
+        open_image(encoded(Image.new("RGB", (1, 201))))
+    assert open_image(encoded(Image.new("RGB", (200, 1)))).size == (200, 1)
+    header = bytearray(encoded(Image.new("RGB", (1, 1)), "BMP").data)
+    header[18:22] = struct.pack("<i", 0)  # the width
+    with pytest.raises(ImageError, match="or one without pixels"):
+        open_image(ImageSource(data=bytes(header)))
+
+
+def test_floating_point_pixels_have_no_known_range():
+    with pytest.raises(ImageError, match="floating-point"):
+        open_image(encoded(Image.new("F", (2, 2), 0.5), "TIFF"))
+
+
+@pytest.mark.parametrize("numbers", [{"max_pixels": 0}, {"max_bytes": -1}])
+def test_limits_that_make_no_sense(numbers):
+    (name,) = numbers
+    with pytest.raises(ValueError, match=f"data.max_image_{name[4:]} must be at least 1"):
+        ImageLimits(**numbers)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_by_the_header_is_that_of_the_decoded_image(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    source = encoded(Image.new("RGB", (3, 2)), kind, exif=exif)
+    assert upright_size(source) == open_image(source).size == ((3, 2) if orientation < 5 else (2, 3))
+
+
+# Images that turn bad
+
+
+def training_rows(tmp_path, *names: str) -> list[dict]:
+    return [to_training_row(row(name, ImageSource(path=str(tmp_path / f"{name}.png")))) for name in names]
+
+
+def test_columns_are_decoded_once_per_image(tmp_path):
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "a.png")
+    (first, second), plain = decode_columns(training_rows(tmp_path, "a", "a")), [{"id": "no images"}]
+    assert first["images"][0] is second["images"][0] and first["images"][0].getpixel((0, 0)) == (255, 0, 0)
+    assert decode_columns(plain) == plain
+    with pytest.raises(ImageError, match="b.png: file is missing"):
+        decode_columns(training_rows(tmp_path, "a", "b"))
+    with pytest.raises(ImageError, match="4 pixels"):
+        decode_columns(training_rows(tmp_path, "a"), ImageLimits(max_pixels=3))
+
+
+def test_a_bad_image_stops_the_run_by_default(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    rows, bad = BadImages().decode(training_rows(tmp_path, "a"))
+    assert bad == [False] and rows[0]["images"][0].size == (2, 2)
+    (tmp_path / "a.png").write_bytes(b"damaged")
+    with pytest.raises(BadImage, match="row 'a': .*a.png: unreadable.*data.on_bad_image=skip"):
+        BadImages().decode(training_rows(tmp_path, "a"))
+
+
+def test_a_skipped_image_is_grey_and_warned_of_once(tmp_path, caplog):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    images = BadImages("skip", most=2)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            rows, bad = images.decode(training_rows(tmp_path, "b", "a", "b"))
+    assert bad == [True, False, True]
+    assert rows[0]["images"][0].getpixel((0, 0)) == (128, 128, 128) and rows[1]["images"][0].size == (2, 2)
+    assert [record.message for record in caplog.records] == [
+        f"skipped, as data.on_bad_image=skip asks: row 'b': {tmp_path}/b.png: file is missing"
+    ]
+    images.count(2)
+    with pytest.raises(BadImage, match="3 prompts skipped for bad images, more than 2; .*max_bad_images; the last .*b.png"):
+        images.count(1)
+    again = BadImages("skip", most=2)
+    again.load_state_dict(images.state_dict())
+    assert images.state_dict() == {"skipped": 3} and again.skipped == 3
+    with pytest.raises(ValueError, match="data.max_bad_images must not be negative"):
+        BadImages("skip", most=-1)

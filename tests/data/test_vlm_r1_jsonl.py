@@ -7,7 +7,7 @@ from r1reward.data.rows import TaskRow, to_training_row
 from r1reward.data.vlm_r1_jsonl import METHODS, read
 
 
-def turns(question="<image>Where is the cat?", answer="[1, 2, 3, 4]") -> list[dict]:
+def turns(question="Where is the cat?", answer="[1, 2, 3, 4]") -> list[dict]:
     return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
 
 
@@ -22,7 +22,7 @@ def write(folder, *rows) -> str:
 def test_rows_with_one_image_two_and_none(tmp_path):
     path = write(
         tmp_path,
-        {"id": 7, "image": "a.png", "conversations": turns()},
+        {"id": 7, "image": "a.png", "conversations": turns("<image>Where is the cat?")},
         {"image": ["a.png", "b.png"], "conversations": turns("<image><image>\nSame?", "yes") + turns(), "task": "yes_no"},
         {"conversations": turns("What is 2 + 2?", 4), "accu_reward_method": "math", "category": "sums", "level": 2},
     )
@@ -64,8 +64,13 @@ def test_each_method_of_vlm_r1_is_a_task_of_ours(method, tmp_path):
         ({"conversations": turns(answer=True)}, "the answer must be a text or a number, got True"),
         ({"conversations": turns(), "image": [3]}, "field image: must be a path or a list of paths"),
         ({"conversations": turns(), "image": "c.png"}, "field image: .*c.png.*missing"),
+        ({"conversations": turns("<image><image>Same?"), "image": "a.png"}, "field image: 1 given, but .* 2 times <image>"),
+        ({"conversations": turns()[::-1]}, "field conversations: not a question and then an answer, but from 'gpt'"),
+        ({"conversations": turns(answer=1e999)}, "not JSON .Infinity is no JSON number"),
+        (json.dumps({"conversations": turns(answer="x")}).replace('"x"', "1e999"), "the answer inf is too large"),
         ({"conversations": turns(), "task": 3}, "field task: must name a task of reward.tasks, got 3"),
         ({"conversations": turns(), "task": "preference"}, "field task: must name a task"),
+        ({"conversations": turns(), "accu_reward_method": ["mcq"]}, "unknown, got .'mcq'.; choose one of default, mcq"),
         ({"conversations": turns(), "accu_reward_method": "iou"}, "unknown, got 'iou'; choose one of default, mcq"),
         ({"conversations": turns(), "accu_reward_method": "mcq", "task": "rec"}, "as well as accu_reward_method"),
         ("not json", "not JSON"),

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,10 +85,9 @@ def test_a_study_runs_without_m_and_reports(tmp_path, model_folder):
         tmp_path, "+experiment=ablate_clip", f"model.path={model_folder}", *SMALL, "trainer.num_iterations=2",
         "trainer.max_steps=4", "seed=0,1", "logger=none",
     )  # fmt: skip
-    study = only(tmp_path, "runs/ablate_clip/*")
-    jobs = sorted(path.parent.name for path in study.glob("*/summary.json"))
-    names = [f"clip={clip}-s{seed}" for clip in ("pre_clip", "ppo", "none") for seed in (0, 1)]
-    assert jobs == [f"{number}_{name}" for number, name in enumerate(names)]
+    study = tmp_path / "runs" / "ablate_clip"
+    jobs = {path.parent.name for path in study.glob("*/summary.json")}
+    assert jobs == {f"clip={clip}-s{seed}" for clip in ("pre_clip", "ppo", "none") for seed in (0, 1)}
     for name in ("index.html", "table.md", "curves.png", "accuracy.png"):
         assert (study / "report" / name).is_file()
         assert name in text
@@ -106,7 +107,7 @@ def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
         tmp_path, "-m", "reward.format_weight=0,0.5", "clip=pre_clip,ppo", "seed=0", f"model.path={model_folder}", *SMALL,
         "logger=none", "trainer.evaluate=false", "trainer.save_model=false",
     )  # fmt: skip
-    arms = {json.loads(path.read_text())["run"]["arm"] for path in tmp_path.glob("runs/train/*/*/summary.json")}
+    arms = {json.loads(path.read_text())["run"]["arm"] for path in tmp_path.glob("runs/train/*/summary.json")}
     assert len(arms) == 4
     assert all("clip=p" in arm and "seed" not in arm and len(arm) < 200 for arm in arms)
 
@@ -120,7 +121,8 @@ def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
         (["data=r1_reward_jsonl", "data.path=nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
         (["model.path=./nowhere"], "model.path=./nowhere: no such folder"),
         (["algorithm.loss_type=foo"], "algorithm.loss_type=foo: choose one of grpo"),
-        (["trainer.resume_from=nowhere"], "trainer.resume_from=nowhere: no checkpoint there"),
+        (["trainer.resume=maybe"], "trainer.resume=maybe: choose one of auto, force, restart"),
+        (["trainer.keep_best=1"], "set trainer.save_steps to a multiple of trainer.eval_steps"),
         (["data.num_train=64", "data.num_eval=1"], "do not fill one rollout batch of 128"),
         (["trainer.max_steps=many"], "trainer.max_steps=many: expected a whole number"),
     ],
@@ -132,19 +134,60 @@ def test_wrong_input_is_one_clear_error(tmp_path, arguments, message):
     assert not list(tmp_path.glob("runs/*/*/metrics.jsonl"))
 
 
-def test_resume_goes_on_in_the_same_folder(tmp_path, model_folder):
-    small = [*SMALL, "logger=none", "trainer.evaluate=false", "trainer.save_steps=2", f"model.path={model_folder}"]
-    folder = tmp_path / "run"
-    run(tmp_path, *small, "hydra.run.dir=run", "trainer.max_steps=4", "trainer.learning_rate=0.01")
-    whole = (folder / "model" / "model.safetensors").read_bytes()
-    run(
-        tmp_path, *small, "hydra.run.dir=run", "trainer.max_steps=4", "trainer.learning_rate=0.01",
-        "trainer.resume_from=run/checkpoints/checkpoint-2",
-    )  # fmt: skip
-    assert (folder / "model" / "model.safetensors").read_bytes() == whole
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4, 3, 4]
+def steps(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_signal_stops_a_run_and_the_same_command_finishes_it(tmp_path, model_folder):
+    """The exit code says that the command can be given again; no step is missing, none is there twice."""
+    arguments = [*SMALL, f"model.path={model_folder}", "trainer.max_steps=120", "trainer.learning_rate=0", "study=s", "arm=a"]
+    command = [sys.executable, "-m", "r1reward.train", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    folder = tmp_path / "runs" / "s" / "a-s0"
+    started = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while started.poll() is None and (not (folder / "metrics.jsonl").exists() or len(steps(folder)) < 3):
+        time.sleep(0.1)
+    started.send_signal(signal.SIGTERM)
+    _, text = started.communicate(timeout=120)
+    assert started.returncode == 75, text
+    assert "SIGTERM: writing a checkpoint after this micro-step" in text
+    assert "stopped by SIGTERM; the same command goes on from here" in text and "Traceback" not in text
+    reached = steps(folder)[-1]
+    assert 3 <= reached < 120
+    assert (folder / "checkpoints" / f"checkpoint-{reached}" / "manifest.json").is_file()
+    text = run(tmp_path, *arguments)
+    assert "accuracy before training" not in text  # it was measured before
+    assert steps(folder) == list(range(1, 121))
     assert len((folder / "command.txt").read_text().splitlines()) == 2
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 120
+    assert len(list(folder.glob("wandb_id*"))) == 1
+
+
+def test_a_finished_run_is_shown_and_what_changed_is_refused(tmp_path, model_folder):
+    path = released_rows(tmp_path)
+    small = [
+        *(s for s in SMALL if "num_train" not in s),
+        f"model.path={model_folder}",
+        "data=r1_reward_jsonl",
+        f"data.path={path}",
+    ]
+    arguments = [*small, "data.held_out_fraction=0.2", "logger=none", "study=s", "arm=a", "trainer.save_model=false"]
+    run(tmp_path, *arguments)
+    folder = tmp_path / "runs" / "s" / "a-s0"
+    written = (folder / "summary.json").read_bytes()
+    text = run(tmp_path, *arguments)
+    assert "is finished; trainer.resume=restart begins it anew" in text and "held out: 4 items" in text
+    assert (folder / "summary.json").read_bytes() == written
+    text = run(tmp_path, *arguments, "trainer.learning_rate=0.5", code=2)
+    assert "holds a finished run with other settings:\n  trainer.learning_rate: 0.0002 -> 0.5" in text
+    path.write_text(path.read_text().replace("A cat.", "A cow.", 1))
+    text = run(tmp_path, *arguments, code=2)
+    assert "the data changed since the run" in text and "1 row changed" in text and "trainer.resume=restart" in text
+    run(tmp_path, *arguments, "trainer.resume=restart")
+    assert (folder.with_name("a-s0.former-1") / "summary.json").read_bytes() == written
+    assert (folder / "summary.json").read_bytes() != written
 
 
 def released_rows(folder: Path, count: int = 24) -> Path:
@@ -164,13 +207,10 @@ def released_rows(folder: Path, count: int = 24) -> Path:
     return path
 
 
-def test_released_rows_train(tmp_path, model_folder):
+def test_broken_rows_are_listed(tmp_path, model_folder):
     path = released_rows(tmp_path)
     small = [setting for setting in SMALL if "num_train" not in setting]
     data = ["data=r1_reward_jsonl", f"data.path={path}", "data.held_out_fraction=0.2"]
-    run(tmp_path, *data, f"model.path={model_folder}", *small, "logger=none", "trainer.save_model=false")
-    folder = only(tmp_path, "runs/train/*")
-    assert json.loads((folder / "summary.json").read_text())["steps"] == 2
     broken = path.read_text().replace("photo_3.jpg", "gone.jpg").replace("<answer>1</answer>", "<answer>3</answer>", 1)
     path.write_text(broken)
     text = run(tmp_path, *data, f"model.path={model_folder}", *small, "logger=none", code=2)

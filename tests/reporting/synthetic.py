@@ -142,7 +142,8 @@ def write_run(
         "collapse": {
             "collapsed": collapsed_at is not None,
             "step": collapsed_at,
-            "reason": "loss is not finite" if collapsed_at is not None else None,
+            "reason": "3 steps in a row without a finite loss" if collapsed_at is not None else None,
+            "skipped_steps": 3 if collapsed_at is not None else 0,
         },
         "steps": len(metrics),
         "seconds": {"total": 120.0, "training": 90.0, "evaluation": 30.0},

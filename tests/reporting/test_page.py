@@ -32,7 +32,8 @@ def test_arms_runs_differences_and_unfinished_runs_are_on_the_page(study):
     text = page_of(study, study / "comparison")
     assert 'href="../no_filter_2/config.yaml"' in text
     assert "<code>algorithm.clip</code>" in text and "<code>trainer.learning_rate</code>" not in text
-    assert "step 26: loss is not finite" in text  # 40 steps: the first collapse is at 2/3 of them
+    # 40 steps: the first collapse is at 2/3 of them.
+    assert "step 26: 3 steps in a row without a finite loss; 3 steps skipped" in text
     assert re.search(r"Not finished</h2>.*full_3</a> \(full, seed 3, 2 steps so far\)", text, re.DOTALL)
     # A report inside the study is not taken for a run the next time.
     assert len(load_runs(study)) == 11

@@ -52,6 +52,28 @@ def test_a_nan_loss_and_a_step_back_survive_in_wandb(tmp_path):
     assert (history[1]["step"], history[1]["train/loss"]) == (4, 1.0)
 
 
+KEY = "sk-proj-0123456789abcdefghij"
+
+
+def test_no_file_of_wandb_holds_a_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUDGE_API_KEY", "correct-horse-battery")
+    monkeypatch.setattr(sys, "argv", ["train.py", "hydra.job.env_set.JUDGE_API_KEY=correct-horse-battery", f"x={KEY}"])
+    config = {"base_url": "http://me:my-password@localhost:8000/v1", "extra": {"list": [KEY], "hub_token": "my-hub-token"}}
+    with start(tmp_path, config=config, tags=[KEY], name=f"run {KEY}") as tracker:
+        tracker.log({"loss": 1.0}, step=1)
+        tracker.summary({"run": {"command": "x=correct-horse-battery"}})
+    found = read_run(tmp_path)
+    assert found.config["base_url"] == "http://me:***@localhost:8000/v1"
+    assert found.config["extra"] == {"list": ["***"], "hub_token": "***"}
+    assert found.run.display_name == "run ***" and "***" in found.run.tags
+    assert found.summary["run/command"] == "x=***"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 3
+    for secret in (b"correct-horse-battery", KEY.encode(), b"my-password", b"my-hub-token"):
+        assert [path for path in files if secret in path.read_bytes()] == []
+    assert sys.argv[2] == f"x={KEY}"
+
+
 def test_an_exception_finishes_the_run_as_failed(tmp_path):
     with pytest.raises(RuntimeError, match="boom"), start(tmp_path) as tracker:
         tracker.log({"loss": 2.0}, step=1)

@@ -24,6 +24,7 @@ GENERATE = ["self", "prompt_ids", "images", "multimodal_fields", "num_generation
             ["self", "inputs", "prompts", "completions", "completion_ids_list"],
         ),
         (StableReinforceTrainer, "_compute_loss", ["self", "model", "inputs"]),
+        (StableReinforceTrainer, "training_step", ["self", "model", "inputs", "num_items_in_batch"]),
         (StableReinforceTrainer, "_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
         (SharedPrefixTrainer, "_generate_and_score_completions", ["self", "inputs"]),
         (SharedPrefixTrainer, "_tokenize_prompts", ["self", "prompts"]),
@@ -74,5 +75,5 @@ def test_keys_of_a_rollout_batch(make_model, make_arguments, processor, dataset,
     images = {"groups"} if share_prefix else {"pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images"}
     assert set(batch) == images | {
         "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages", "num_items_in_batch",
-        "old_per_token_logps",
+        "old_per_token_logps", "row_index",
     }  # fmt: skip

@@ -31,6 +31,7 @@ import tenacity
 from r1reward.rewards.judges.cache import ReplyCache
 from r1reward.rewards.judges.opinion import Opinion
 from r1reward.rewards.judges.replies import Nonsense, failure_of, first_model_in, reply_in
+from r1reward.tracking.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class ServerSettings:
     def __post_init__(self):
         url = urlsplit(self.base_url or OPENAI)
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"the judge's base_url must look like http://localhost:8000/v1, got {self.base_url!r}")
+            raise ValueError(f"the judge's base_url must look like http://localhost:8000/v1, got {redact(repr(self.base_url))}")
         for name, least in {"concurrency": 1, "attempts": 1, "max_tokens": 1, "temperature": 0, "max_calls": 0}.items():
             value = getattr(self, name)
             if not (value is None and name == "max_calls") and not (math.isfinite(value) and value >= least):
@@ -145,7 +146,7 @@ class Server:
         weakref.finalize(self, _stop, self._loop, self._thread)  # also at the interpreter's exit
 
     def __repr__(self) -> str:
-        return f"Server({self.settings!r})"
+        return redact(f"Server({self.settings!r})")
 
     def __call__(self, prompts: list[str], read: Read) -> list[Opinion]:
         """One opinion per prompt; equal prompts, and those under way, are asked once. Interrupting it ends its calls."""
@@ -229,7 +230,7 @@ class Server:
             logger.warning(
                 "judge %s at %s: %d of %d prompts failed (%s); the first: %s",
                 self._model or "(model not known yet)",
-                self.settings.base_url or OPENAI,
+                redact(self.settings.base_url or OPENAI),
                 len(failed),
                 len(answers),
                 ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()),
@@ -318,7 +319,7 @@ class Server:
         else:
             cause = "" if error.__cause__ is None else f" ({error.__cause__!r})"
             detail = f"{type(error).__name__}: {error}{cause}".replace(self._key, "***")  # servers like to quote a wrong key
-        return _Answer(Opinion(None, failure), detail[:500], retry_after)
+        return _Answer(Opinion(None, failure), redact(detail)[:500], retry_after)
 
 
 _backoff = tenacity.wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + tenacity.wait_random(0, JITTER)

@@ -1,0 +1,126 @@
+"""One process at a time in a folder: a lock that the kernel gives back when its process ends, however it ends."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+LOCK_FILE = ".lock"
+_UNUSABLE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EBUSY}
+_held: "set[FolderLock]" = set()  # by this process
+
+
+class FolderLock:
+    """Holds `folder` for this process until `release` or the end of the process; a context manager.
+
+    It is the kernel's lock on an open file (flock), so it needs no cleaning up after a crash, and it also holds between two
+    machines that share the folder where their file system passes locks on. Child processes do not hold it.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, making the folder if need be; nothing where this object has it already.
+
+        Where the file system knows no locks, warns and goes on.
+
+        Raises:
+            ValueError: Another process is at work in the folder (or another object of this one), named with its host and start;
+                or the folder cannot be made or written to.
+        """
+        while self._descriptor is None:
+            with unusable_refused(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                if not self._lock(descriptor):
+                    return
+                if self._is_current(descriptor):
+                    holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": _now()}
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+                    self._descriptor, descriptor = descriptor, -1
+                    _held.add(self)
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+    def release(self) -> None:
+        """Give the lock back; nothing where it is not held."""
+        if self._descriptor is not None:
+            _held.discard(self)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "FolderLock":
+        self.acquire()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+    def _lock(self, descriptor: int) -> bool:
+        """Whether the file could be locked; False where the file system has no locks."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{self.folder} is in use by {_holder(descriptor)}: wait until that has ended, or end it, or let this one use "
+                "another folder (another study=... or hydra.run.dir=...)"
+            ) from None
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): see that no second process writes to it", self.folder, error.strerror)
+            return False
+        return True
+
+    def _is_current(self, descriptor: int) -> bool:
+        """Whether the locked file is still the folder's: the folder may have been moved aside since it was opened."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.folder / LOCK_FILE))
+        except FileNotFoundError:
+            return False
+
+
+@contextmanager
+def unusable_refused(folder: Path) -> Iterator[None]:
+    """Turns the error of a folder that cannot be made or written to into a ValueError with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNUSABLE:
+            raise
+        raise ValueError(
+            f"{folder} cannot be used as a folder for results ({error.strerror}: {error.filename}): choose a folder that can "
+            "be made and written to"
+        ) from None
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']}, started {holder['started']}"
+    except (OSError, ValueError, LookupError, TypeError):  # it has not written it yet
+        return "another process"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _after_fork() -> None:
+    """A forked child shares the open file, and with it the lock, until it closes its copy. Closing gives nothing back."""
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_after_fork)
