@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install train bench test test-all lint format cold-start study configs wheel clean
+.PHONY: help install train bench test test-all torture lint format cold-start study configs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: install ## lint and the tests that CI runs (under 10 minutes)
 
 test-all: install ## all tests, the long ones too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --slow
+
+torture: install ## kill the embedded run 20 times, stop it 12 times, compare with a quiet one (15 minutes on 2 quiet cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s --slow tests/torture
 
 lint: install ## check style
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 SHAPES = ("256,64,8", "1000,128,2", "1000,128,4", "1000,128,8", "1000,128,16", "1000,128,32", "2000,256,8")
-PARTS = ("steps", "memory", "verdicts", "rewards", "evaluation")
+PARTS = ("steps", "memory", "verdicts", "rewards", "evaluation", "checkpoints")
 EXAMPLES = """examples:
   everything on this CPU, about an hour (two cores; nothing else should run):
     python -m r1reward.bench
@@ -87,6 +87,7 @@ def _measure(options):
     quiet_libraries()
     import torch
 
+    from r1reward.speed.checkpointing import checkpointing
     from r1reward.speed.evaluation import evaluation
     from r1reward.speed.measure import Bench, Machine, peak_memory
     from r1reward.speed.report import Results
@@ -99,7 +100,7 @@ def _measure(options):
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(machine, Path(folder))
         results = Results(options.output, machine.describe(), bench.parameters, bench.vision_parameters)
-        for part, measure in (("rewards", scoring), ("evaluation", evaluation)):
+        for part, measure in (("rewards", scoring), ("evaluation", evaluation), ("checkpoints", checkpointing)):
             if part in options.parts:
                 results.values[part] = measure(options.trials)
                 results.save()

@@ -10,10 +10,12 @@ import hydra
 from omegaconf import DictConfig
 
 from r1reward.configs import CONFIG_FOLDER, command_line, compose_settings, quiet_libraries
+from r1reward.tracking.disk import disk_error
 from r1reward.tracking.redaction import redact
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 SERVER_FAILED = 3  # exit code where the reward model's server gave no completion
+DISK = 5  # exit code where the disk is full or failed, as r1reward.train has it
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="evaluate")
@@ -54,6 +56,12 @@ def main(config: DictConfig) -> float | None:
     except ServerFailed as error:
         print(f"\nerror: {redact(str(error))}\nthe same command goes on from here: {folder}", file=sys.stderr)
         sys.exit(SERVER_FAILED)
+    except Exception as error:
+        said = disk_error(error)
+        if said is None:
+            raise
+        print(f"\nerror: {said}\nthe same command goes on from here: {folder}", file=sys.stderr)
+        sys.exit(DISK)
     if not results:  # not the first process
         return None
     if results["benchmark"] in TASKS:

@@ -34,6 +34,7 @@ from r1reward.models.loading import load_model, load_processor
 from r1reward.reporting.config_diff import flatten
 from r1reward.tracking.lock import FolderLock
 from r1reward.tracking.provenance import git_commit, versions
+from r1reward.tracking.records import write_whole
 
 
 def read(settings: BenchmarkSettings) -> Benchmark:
@@ -105,7 +106,7 @@ def evaluate(
                 "notes": benchmark.notes,
                 "size_problems": benchmark.size_problems(),
             } | summarise(benchmark, table, settings.protocol, settings.buckets, settings.seed)
-        _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
+        write_whole(folder / "results.json", json.dumps(results, indent=2) + "\n")
         record = {
             "command": command,
             "model": settings.model.path,
@@ -114,7 +115,7 @@ def evaluate(
             "seconds": time.perf_counter() - started,
             "verdicts_made": made,
         }
-        _write(folder / "run.json", json.dumps(record, indent=2) + "\n")
+        write_whole(folder / "run.json", json.dumps(record, indent=2) + "\n")
         if settings.benchmark.name in TASKS:
             write_task_report(folder, settings.model.path, results)
         else:
@@ -224,10 +225,4 @@ def _claim(folder: Path, settings: EvaluateSettings, rank: int, world: int):
     for old in folder.glob("verdicts*.jsonl"):
         old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    _write(path, yaml.safe_dump(mine, sort_keys=False))
-
-
-def _write(path: Path, text: str):
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, yaml.safe_dump(mine, sort_keys=False))

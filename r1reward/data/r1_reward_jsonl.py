@@ -194,7 +194,7 @@ def _strip(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _read_answer(answer: Any) -> int:
-    first = answer[0] if isinstance(answer, list) and answer else answer
+    first = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
     match = _ANSWER.fullmatch(first) if isinstance(first, str) else None
     if match:
         return int(match.group(1) or match.group(2))

@@ -84,6 +84,8 @@ def _section(results: dict, plot: str) -> str:
         "",
         *rewards_line(results),
         "",
+        *checkpoints_line(results),
+        "",
         *([f"![Seconds of a step against G]({plot})", ""] if results.get("steps") else []),
     ]
     return "\n".join(lines)
@@ -185,6 +187,19 @@ def rewards_line(results: dict) -> list[str]:
     return [
         f"Scoring {measured['completions']} completions of {measured['words']} words (result, consistency by the rule judge, "
         f"format, total) takes {median(milliseconds):.0f} [{min(milliseconds):.0f}, {max(milliseconds):.0f}] ms."
+    ]
+
+
+def checkpoints_line(results: dict) -> list[str]:
+    """What checkpoints add to training; nothing where it was not measured."""
+    if "checkpoints" not in results:
+        return []
+    measured = results["checkpoints"]
+    pairs = zip(measured["seconds"]["with"], measured["seconds"]["without"], strict=True)
+    shares = [100 * (saved / plain - 1) for saved, plain in pairs]
+    return [
+        f"A checkpoint every {measured['interval']} steps ({measured['bytes'] / 1e6:.0f} MB, the default of the embedded run) "
+        f"adds {median(shares):.1f} [{min(shares):.1f}, {max(shares):.1f}] % to its training, in {len(shares)} pairs of runs."
     ]
 
 

@@ -52,9 +52,13 @@ class Checkpoints:
 
     def begin(self) -> Path:
         """An empty folder for the parts of a checkpoint."""
-        shutil.rmtree(self.partial, ignore_errors=True)
+        self.abandon()
         self.partial.mkdir(parents=True)
         return self.partial
+
+    def abandon(self):
+        """Delete the parts of a checkpoint that was not finished."""
+        shutil.rmtree(self.partial, ignore_errors=True)
 
     def finish(self, parts: Path, step: int, score: float | None = None) -> Path:
         """Make the checkpoint of `step` of what lies in `parts`, then delete those that need not stay.
@@ -82,7 +86,7 @@ class Checkpoints:
             os.replace(parts, target)
             _sync_folder(self.folder)
         finally:
-            shutil.rmtree(self.partial, ignore_errors=True)
+            self.abandon()
         self._delete_superfluous()
         return target
 

@@ -129,15 +129,18 @@ class ResumableTrainer(SharedPrefixTrainer):
         self._saving_to = self.checkpoints.partial
         try:
             super()._save_checkpoint(model, trial)
+            parts = self.checkpoints.partial / self.checkpoints.path(step).name
+            save_tree(self._state(), parts / self._state_name)
+            if self.args.sync_ref_model and main:
+                self.accelerator.unwrap_model(self.ref_model).save_pretrained(parts / REFERENCE)
+            self.accelerator.wait_for_everyone()
+            if main:
+                self.checkpoints.finish(parts, step, self.score)
+        except BaseException:
+            self.checkpoints.abandon()
+            raise
         finally:
             self._saving_to = None
-        parts = self.checkpoints.partial / self.checkpoints.path(step).name
-        save_tree(self._state(), parts / self._state_name)
-        if self.args.sync_ref_model and main:
-            self.accelerator.unwrap_model(self.ref_model).save_pretrained(parts / REFERENCE)
-        self.accelerator.wait_for_everyone()
-        if main:
-            self.checkpoints.finish(parts, step, self.score)
         self.accelerator.wait_for_everyone()
 
     def _save_rng_state(self, output_dir):

@@ -83,8 +83,8 @@ class SharedPrefixTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs):
         if not self._shares and len({bool(row.get("images")) for row in inputs}) > 1:
             raise ValueError(
-                "rows with images and rows without lie in one rollout batch, which needs trainer.share_prefix=true; without it, "
-                "train on rows of one kind"
+                "rows with images and rows without lie in one rollout batch, which only trainer.share_prefix=true can process; "
+                "without it, train on rows of one kind"
             )
         processor = self.processing_class
         if self._shares:
@@ -207,7 +207,7 @@ class SharedPrefixTrainer(GRPOTrainer):
         return torch.cat(log_probs), torch.cat(entropies) if entropies else None, None
 
     def _log_probs_of_padded_rows(self, model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs):
-        """TRL's way, but where a part of the rows has no image at all, for which TRL would call the vision tower nevertheless."""
+        """TRL's way, but where a part of the rows has no image at all: TRL would call the vision tower nevertheless."""
         compute = super()._get_per_token_logps_and_entropies
         images = {key: kwargs[key] for key in IMAGE_KEYS if kwargs.get(key) is not None}
         size = batch_size or len(input_ids)

@@ -261,7 +261,7 @@ def save_tensors(micro_batches: list[MicroBatch], path: Path) -> str | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path)
-    except (SafetensorError,) as error:
+    except (OSError, SafetensorError) as error:
         return str(error)
     return None
 

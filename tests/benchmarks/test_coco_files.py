@@ -215,6 +215,10 @@ def test_images_of_another_size_are_errors(tmp_path):
         ({"categories": [*CATEGORIES, {"id": 2, "name": " CAT"}]}, "categories, entry 5: the name ' CAT' occurs twice"),
         ({"categories": [*CATEGORIES, {"id": 2}, "cow"]}, "entry 5(.|\n)*entry 6: needs an id of its own and a name"),
         ({"images": [{"id": 10, "file_name": "10.png"}] * 2}, "images, entry 2: needs an id of its own and a file_name"),
+        (
+            {"images": [{"id": 10, "file_name": "../10.png"}]},
+            "images, entry 1, field file_name: '../10.png' lies outside of .*benchmark.image_root",
+        ),
         ({"images": []}, "no COCO annotations(.|\n)*cocodataset.org"),
         ({"categories": {}}, "no COCO annotations"),
     ],

@@ -111,6 +111,16 @@ def test_image_root_moves_the_images_but_not_the_rows(folder, tmp_path_factory):
         read(path)
 
 
+@pytest.mark.parametrize(
+    "name", ["../a.png", "/etc/passwd", "x/../../a.png", "https://example.com/a.png", "a\0.png", "a" * 300]
+)
+def test_a_path_outside_of_the_image_root_is_a_problem(folder, name):
+    path = write_jsonl(folder / "rows.jsonl", [vl_row(), vl_row(image=name)])
+    with pytest.raises(ValueError, match="rows.jsonl, row 2, field image: (.*benchmark.image_root|an address|no file can)"):
+        read(path)
+    assert len(read(write_jsonl(folder / "rows.jsonl", [vl_row(image=str(folder / "a.png"))])).items) == 1
+
+
 def test_problems_of_all_rows_in_one_error(folder):
     bad = [vl_row(id=7), vl_row(chosen=None), {"id": "mmmu_1", "image": "a.png"}, ["not", "a", "row"], vl_row(image=3)]
     path = write_jsonl(folder / "rows.jsonl", [vl_row(), *bad])

@@ -151,6 +151,14 @@ def test_bad_rows(tmp_path):
     assert "row 3, field prompt: must be a text" in lines[3]
 
 
+def test_paths_outside_of_the_image_root(tmp_path):
+    with pytest.raises(ValueError) as caught:
+        read(write(tmp_path, [row(image="../mcq/1.png"), video_row() | {"video": "../video/clip"}]))
+    lines = str(caught.value).splitlines()
+    assert "row 1, field image: '../mcq/1.png' lies outside of" in lines[1]
+    assert "row 2, field video: '../video/clip' lies outside of" in lines[2]
+
+
 def test_real_rows_report_exactly_which_files_are_missing(shared_data):
     """30 pairs, six of each category, on ten images and videos."""
     path = shared_data / "mm_rlhf_rewardbench_sample.jsonl"

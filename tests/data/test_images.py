@@ -1,8 +1,10 @@
 import io
+import json
 import logging
 import struct
 import threading
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -278,3 +280,20 @@ def test_a_skipped_image_is_grey_and_warned_of_once(tmp_path, caplog):
     assert images.state_dict() == {"skipped": 3} and again.skipped == 3
     with pytest.raises(ValueError, match="data.max_bad_images must not be negative"):
         BadImages("skip", most=-1)
+
+
+def test_settings_reach_the_reader(tmp_path):
+    from r1reward.data.build import bad_images, build_splits
+    from r1reward.settings import DataSettings
+
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    turns = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "[1, 2, 3, 4]"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"conversations": turns, "image": "a.png"}))
+    settings = DataSettings("vlm_r1_jsonl", path=str(tmp_path / "rows.jsonl"), task="rec")
+    assert len(build_splits(settings).train) == 1
+    with pytest.raises(ValueError, match="row 1, field image: .*12 pixels, more than the limit of 11"):
+        build_splits(replace(settings, max_image_pixels=11))
+    with pytest.raises(ValueError, match="row 1, field image: .*bytes, more than the limit of 20"):
+        build_splits(replace(settings, max_image_bytes=20))
+    images = bad_images(replace(settings, on_bad_image="skip", max_bad_images=3, max_image_pixels=11))
+    assert (images.policy, images.most, images.limits.max_pixels) == ("skip", 3, 11)

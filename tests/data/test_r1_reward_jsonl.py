@@ -186,6 +186,7 @@ def test_a_byte_order_mark_and_optional_fields(write):
         (entry(message=chat("[Response 2]\nB\n[Response 1]\nA")), "message", "[Response 2] stands before [Response 1]"),
         (entry(answer=["<answer>3</answer>"]), "answer", "must be 1 or 2"),
         (entry(answer=[]), "answer", "must be 1 or 2, got []"),
+        (entry(answer=["1", "2"]), "answer", "must be 1 or 2, got ['1', '2']"),
         (entry(answer=True), "answer", "must be 1 or 2, got True"),
         (entry(answer=2.0), "answer", "must be 1 or 2"),
         (entry(answer="Response 2"), "answer", "must be 1 or 2"),
@@ -198,6 +199,30 @@ def test_a_byte_order_mark_and_optional_fields(write):
         (entry(image="absent.png"), "image", "file is missing"),
         (entry(image="data.jsonl"), "image", "unreadable"),
         (entry(image="."), "image", "is a folder"),
+        (entry(image="../a.png"), "image", "'../a.png' lies outside of"),
+        (entry(image="/etc/passwd"), "image", "'/etc/passwd' lies outside of"),
+        (entry(image="folder/../../a.png"), "image", "lies outside of"),
+        (entry(image="https://example.com/a.png"), "image", "an address, 'https://example.com/a.png'"),
+        (entry(image="file:///etc/passwd"), "image", "an address"),
+        (entry(image="data:image/png;base64," + "A" * 5000), "image", "an address"),
+        (entry(image="a\0.png"), "image", "no file can have the name 'a\\x00.png'"),
+        (entry(image="a" * 256), "image", "no file can have the name"),
+        (entry(image="a/" * 2500), "image", "no file can have the name"),
+        (entry(id=[]), "id", "must be a text or a whole number, got []"),
+        (entry(id=True), "id", "must be a text or a whole number"),
+        (entry(id=" "), "id", "must be a text, got ' '"),
+        (entry(category={}), "category", "must be a text or a whole number, got {}"),
+        (entry(level="hard"), "level", "must be a whole number of at least 0, got 'hard'"),
+        (entry(level=True), "level", "must be a whole number"),
+        (entry(level=2**31), "level", "must be a whole number"),
+        (entry(question="half \ud83d"), "question", "holds \\ud83d, half of a surrogate pair"),
+        (entry(message=chat(BRACKETS + "\ud83d")), "message", "half of a surrogate pair"),
+        (entry(message=chat(BRACKETS + "<|image_pad|>")), "message", "stands for an image"),
+        (entry(message="[" * 100_000), "message", "not a JSON chat"),
+        (entry(message='[{"role": "user", "content": [{"type": []}]}]'), "message", "only text and image are read"),
+        (entry(message='[{"role": "user", "role": "user"}]'), "role", "stands twice in one object"),
+        (json.dumps(entry())[:-1] + ', "answer": "1"}', "answer", "stands twice in one object"),
+        (json.dumps(entry())[:-1] + ', "score": NaN}', "(whole row)", "not JSON (NaN is no JSON number)"),
     ],
 )
 def test_each_bad_row_is_named_with_file_row_field_and_reason(write, bad, field, words):
@@ -221,6 +246,29 @@ def test_problems_of_all_kinds_come_in_one_error_in_order_of_rows(write):
     lines = message.splitlines()
     assert "15 rows have problems" in lines[0] and len(lines) == 12 and lines[-1].strip() == "... and 5 more"
     assert [line.split(",")[1] for line in lines[1:-1]] == [f" row {number}" for number in range(2, 12)]
+
+
+def test_links_below_the_root_may_lead_anywhere(write, tmp_path_factory, tmp_path):
+    """The user put them there: the cache of the hub is made of links."""
+    elsewhere = tmp_path_factory.mktemp("blobs")
+    Image.new("RGB", (5, 4)).save(elsewhere / "0a1b.png")
+    (tmp_path / "linked.png").symlink_to(elsewhere / "0a1b.png")
+    (tmp_path / "folder").symlink_to(elsewhere)
+    rows = read(write(entry(image="linked.png"), entry(image="folder/0a1b.png"), entry(image="x/../a.png")))
+    names = ("linked.png", "folder/0a1b.png", "a.png")
+    assert [row.images[0].path for row in rows] == [str(tmp_path / name) for name in names]
+    assert len(read(write(entry(image=str(elsewhere / "0a1b.png"))), image_root=elsewhere)) == 1
+
+
+def test_limits_of_images(write):
+    from r1reward.data.images import ImageLimits
+
+    assert "row 1, field image" in problem(write(entry()), limits=ImageLimits(max_pixels=3))
+    assert len(read(write(entry()), limits=ImageLimits(max_pixels=4))) == 1
+
+
+def test_a_long_value_is_cut_in_the_error(write):
+    assert len(problem(write(entry(question=["word"] * 100_000)))) < 600
 
 
 def test_unread_images_are_only_looked_for(write):

@@ -1,7 +1,9 @@
 """The commands as a user types them, each in a process of its own, on models small enough for seconds."""
 
+import functools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,8 +32,8 @@ def model_folder(tmp_path_factory):
     return folder
 
 
-def run(folder: Path, *arguments: str, module: str = "train", code: int = 0) -> str:
-    """Run `python -m r1reward.<module>` in `folder`; returns what it printed."""
+def run(folder: Path, *arguments: str, module: str = "train", code: int = 0, before=None) -> str:
+    """Run `python -m r1reward.<module>` in `folder`, after `before()` in its process; returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", f"r1reward.{module}", *arguments],
         cwd=folder,
@@ -39,6 +41,7 @@ def run(folder: Path, *arguments: str, module: str = "train", code: int = 0) -> 
         text=True,
         timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=before,
     )
     text = done.stdout + done.stderr
     assert done.returncode == code, text
@@ -163,6 +166,22 @@ def test_a_signal_stops_a_run_and_the_same_command_finishes_it(tmp_path, model_f
     assert len((folder / "command.txt").read_text().splitlines()) == 2
     assert json.loads((folder / "summary.json").read_text())["steps"] == 120
     assert len(list(folder.glob("wandb_id*"))) == 1
+
+
+def test_a_disk_that_refuses_a_checkpoint_ends_the_run_and_the_same_command_finishes_it(tmp_path, model_folder):
+    """A limit on the size of files stands in for a full disk: a checkpoint's weights do not fit."""
+    arguments = [*SMALL, f"model.path={model_folder}", "logger=none", "trainer.evaluate=false", "study=s", "arm=a"]
+    arguments += ["trainer.save_steps=1", "trainer.max_steps=3"]
+    size = (model_folder / "model.safetensors").stat().st_size // 2
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+    text = run(tmp_path, *arguments, code=5, before=limit)
+    assert "error: could not write" in text and "raise the limit" in text and "Traceback" not in text
+    assert "the same command goes on from its newest checkpoint" in text
+    folder = tmp_path / "runs" / "s" / "a-s0"
+    assert not list((folder / "checkpoints").iterdir())  # nothing half-written stays
+    run(tmp_path, *arguments)
+    assert steps(folder) == [1, 2, 3]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["checkpoint-2", "checkpoint-3"]
 
 
 def test_a_finished_run_is_shown_and_what_changed_is_refused(tmp_path, model_folder):

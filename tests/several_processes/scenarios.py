@@ -1,7 +1,7 @@
 """What is trained once by one process and once by two, on the same global rollout batches, and what is kept of it.
 
-Sampling differs between processes on purpose, so a rule replaces it: a completion is a function of its prompt and of its place in
-the group. Everything after it is the trainer's.
+Sampling differs between processes on purpose, so a rule replaces it: a completion is a function of its prompt and of its place
+in the group. Everything after it is the trainer's.
 
 Shapes: N rows of the global rollout batch; process p holds the p-th part of them.
 """
@@ -27,8 +27,8 @@ from r1reward.rewards.judges.rule import RuleJudge
 from r1reward.rewards.preference import PreferenceReward
 from r1reward.rewards.tasks import RoutedReward, TaskReward, Term
 from r1reward.trainer.config import SettingHasNoEffect, StableReinforceConfig
-from r1reward.trainer.step_guard import StepGuard
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
+from r1reward.trainer.step_guard import StepGuard
 from tests.trainer.conftest import letters
 
 LONGEST = 8  # tokens of a completion
@@ -90,7 +90,7 @@ class Scenario:
     verdicts: bool = False
     evaluate: int = 0
     poisoned: int | None = None
-    steps: int = 4
+    steps: int = 3
     dtype: torch.dtype = torch.float64
     close: float = 1e-6
 
@@ -163,14 +163,16 @@ SCENARIOS = {
     "one process unscorable": Scenario(GROUP | ALL, reward=unscorable_in_the_second_half),
     "images on one process": Scenario(IN_ORDER, rows=images_per_row(1, 1, 0, 0)),
     "images on one process, one rollout": Scenario(
-        IN_ORDER | {"num_generations": 1}, rows=images_per_row(*[1] * 8, *[0] * 8), micro_batches=8, close=1e-5
+        IN_ORDER | {"num_generations": 1},
+        rows=images_per_row(*[1] * 8, *[0] * 8),
+        micro_batches=8,
+        close=1e-5,  # TRL's positions of a row without images depend on its padding, and rotary angles are float32
     ),
     "rows with and without images": Scenario(IN_ORDER, rows=images_per_row(2, 0, 1)),
-    "lengths apart": Scenario(lengths=lambda row: 2 if row < 8 else LONGEST),
     "a row of NaN on one process": Scenario(poisoned=13, dtype=torch.float32, close=1e-4),
     "epochs that do not divide": Scenario({"num_iterations": 1, "pre_clip": False}, rows=lambda rows: rows[:10], steps=5),
-    "a last update of fewer": Scenario(
-        {"gradient_accumulation_steps": 4, "pre_clip": False, "num_iterations": 1}, rows=lambda rows: rows[:12], steps=4
+    "a last update of fewer": Scenario(  # three rollout batches per epoch, two per update
+        {"gradient_accumulation_steps": 2, "pre_clip": False, "num_iterations": 1}, rows=lambda rows: rows[:12], steps=4
     ),
     "fewer rows to evaluate than processes": Scenario({"num_generations_eval": 1}, evaluate=1, steps=2),
 }

@@ -1,7 +1,8 @@
 """Runs one training command again and again, strikes it down at drawn moments, and compares what is left with a quiet run.
 
-A run is struck in a phase at a step, after a drawn fraction of the time that this phase took in the quiet run; the worker
-(`tests.torture.worker`) does not leave the phase before the strike. What is struck when follows from a seed alone.
+A run is struck in a phase at a step, after a drawn fraction of the CPU time that this phase took in the quiet run: unlike the
+clock's, it hardly depends on what else the machine does. The worker (`tests.torture.worker`) does not leave the phase before
+the strike. What is struck when follows from a seed alone.
 """
 
 import hashlib
@@ -17,7 +18,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import torch
+
+from r1reward.train import STOPPED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 400  # seconds until a start that does not come to its strike, or to its end, counts as hanging
@@ -32,7 +36,7 @@ class Segment:
         phase: What the worker did.
         step: The trainer's optimiser step; None where there is no trainer yet.
         epoch: Its epoch, counted from 0; None where it does not train yet.
-        seconds: How long it took; None for the one in which a run ended.
+        seconds: Its CPU time; None for the one in which a run ended.
     """
 
     phase: str
@@ -49,7 +53,7 @@ class Strike:
         phase: In which phase.
         step: At which step; None: where the phase first occurs, whatever the step.
         fraction: After which part of `seconds`, between 0 and 1.
-        seconds: How long the phase took in the quiet run.
+        seconds: CPU time of the phase in the quiet run.
         signals: What is sent, one after another; a later one once the one before was handled.
     """
 
@@ -79,6 +83,12 @@ class Start:
     resumed: int | None = None
     held: bool = False
     output: str = ""
+
+    @property
+    def struck(self) -> Segment | None:
+        """The segment in which it was struck; None where it did not come to it."""
+        wanted = self.strike
+        return next((s for s in self.segments if s.phase == wanted.phase and wanted.step in (None, s.step)), None)
 
 
 class Command:
@@ -136,31 +146,36 @@ class Command:
 
     def _strike(self, process: subprocess.Popen, log: Path, strike: Strike):
         """Wait for the phase, then for the drawn moment in it, and send the signals."""
+        clock = psutil.Process(process.pid)
 
-        def present() -> bool:
-            reached = segments(read(log))
-            return bool(reached) and reached[-1].phase == strike.phase and strike.step in (None, reached[-1].step)
+        def begun(entries: list[dict]) -> bool:
+            last = [entry for entry in entries if "phase" in entry][-1:]
+            return bool(last) and last[0]["phase"] == strike.phase and strike.step in (None, last[0]["step"])
 
-        self._wait(process, log, present, f"{strike.phase} at step {strike.step}")
-        time.sleep(strike.fraction * strike.seconds)
+        entries = self._wait(process, log, begun, f"{strike.phase} at step {strike.step}")
+        moment = max(entry["cpu"] for entry in entries if "phase" in entry) + strike.fraction * strike.seconds
+
+        def come(entries: list[dict]) -> bool:
+            times = clock.cpu_times()
+            return times.user + times.system >= moment or any("held" in entry for entry in entries)
+
+        self._wait(process, log, come, f"{moment} s of CPU time")
         for number, sent in enumerate(strike.signals):
-            if number:
-                handled = number
-                self._wait(process, log, lambda: any(e.get("signals") == handled for e in read(log)), "signal handled")  # noqa: B023
-            assert process.poll() is None, "it ended before it was struck"
+            # Of two equal signals that wait, the kernel keeps one.
+            self._wait(process, log, lambda entries, n=number: sum("signals" in entry for entry in entries) == n, "a handler")
             os.killpg(process.pid, sent)
 
-    def _wait(self, process: subprocess.Popen, log: Path, reached: Callable[[], bool], what: str):
-        """Look at the log whenever it has grown, until `reached`."""
-        size, end = -1, time.monotonic() + PATIENCE
+    def _wait(self, process: subprocess.Popen, log: Path, come: Callable[[list[dict]], bool], what: str) -> list[dict]:
+        """Wait until `come(entries of the log)`; returns them."""
+        size, entries, end = 0, [], time.monotonic() + PATIENCE
         while True:
             grown = log.stat().st_size if log.exists() else 0
             if grown != size:
-                size = grown
-                if reached():
-                    return
+                size, entries = grown, read(log)
             assert process.poll() is None, f"it ended with {process.returncode} before {what}; see {log}"
-            assert time.monotonic() < end, f"{what} was not reached in {PATIENCE} s; see {log}"
+            if come(entries):
+                return entries
+            assert time.monotonic() < end, f"{what} did not come in {PATIENCE} s; see {log}"
             time.sleep(0.002)
 
 
@@ -174,9 +189,9 @@ def read(log: Path) -> list[dict]:
 def segments(entries: list[dict]) -> list[Segment]:
     """The phases that a log tells of."""
     phases = [entry for entry in entries if "phase" in entry]
-    ends = [entry["time"] for entry in phases[1:]] + [None]
+    ends = [*(entry["cpu"] for entry in phases[1:]), None][: len(phases)]
     return [
-        Segment(entry["phase"], entry["step"], entry["epoch"], None if end is None else end - entry["time"])
+        Segment(entry["phase"], entry["step"], entry["epoch"], None if end is None else end - entry["cpu"])
         for entry, end in zip(phases, ends, strict=True)
     ]
 
@@ -193,13 +208,16 @@ class Wanted:
     signals: tuple[signal.Signals, ...] = (signal.SIGKILL,)
 
 
-def draw(quiet: list[Segment], wanted: Sequence[Wanted], seed: int, steps_between: int = 0) -> list[Strike]:
+def draw(
+    quiet: list[Segment], wanted: Sequence[Wanted], seed: int, again: Sequence[str] = (), steps_between: int = 0
+) -> list[Strike]:
     """Strikes in the order in which the run comes by them, no phase of a step twice.
 
     Args:
         quiet: Segments of the undisturbed run.
         wanted: What to draw; in any order.
         seed: Of the draw.
+        again: Phases that every start of a run with a checkpoint has; one such start each is killed there.
         steps_between: Optimiser steps at least from one strike to the next. A run killed in one segment comes by every later
             one, so 0 will do; one stopped by a signal goes on beyond the step at which it was asked to, so that needs 2.
     """
@@ -215,17 +233,45 @@ def draw(quiet: list[Segment], wanted: Sequence[Wanted], seed: int, steps_betwee
             assert fitting, f"the quiet run never is in {one}"
             chosen[generator.choice(fitting)] = one
         order = sorted(chosen)
-        steps = [quiet[index].step for index in order if quiet[index].epoch is not None]
-        if len(chosen) == len(wanted) and all(b - a >= steps_between for a, b in pairwise(steps)):
+        steps = [quiet[index].step for index in order if quiet[index].step is not None]
+        if all(b - a >= steps_between for a, b in pairwise(steps)):
             break
     else:
         raise AssertionError(f"no room for {len(wanted)} strikes {steps_between} steps apart")
-    return [
-        Strike(quiet[i].phase, quiet[i].step, generator.random(), quiet[i].seconds, chosen[i].signals) for i in order
-    ]
+    strikes = [Strike(quiet[i].phase, quiet[i].step, generator.random(), quiet[i].seconds, chosen[i].signals) for i in order]
+    first_checkpoint = next(index for index, segment in enumerate(quiet) if segment.phase == "sealing")
+    earliest = 1 + sum(index <= first_checkpoint for index in order)
+    for phase in again:
+        place = generator.randint(earliest, len(strikes))
+        strikes.insert(place, Strike(phase, None, generator.random(), 0.2))
+    return strikes
 
 
-# ---- comparing -------------------------------------------------------------------------------------------------------------
+# ---- judging --------------------------------------------------------------------------------------------------------------
+
+
+def check_starts(quiet: list[Segment], starts: Sequence[Start]):
+    """See that all starts but the last were struck where they were to be, and went on from the newest whole checkpoint."""
+    possible: set[int | None] = {None}  # steps of the checkpoint that the next start may go on from
+    for number, start in enumerate(starts):
+        shown = f"start {number}:\n{table(starts)}\n{start.output[-3000:]}"
+        assert start.resumed in possible, f"a checkpoint of {possible} was there for {shown}"
+        possible = {start.resumed}
+        strike = start.strike
+        if strike is None:
+            assert start.code == 0 and number == len(starts) - 1, shown
+            continue
+        killed = signal.SIGKILL in strike.signals
+        assert start.code == (-signal.SIGKILL if killed else STOPPED if len(strike.signals) == 1 else 128 + signal.SIGTERM), (
+            shown
+        )
+        if killed:
+            assert start.segments[-1] == start.struck, shown
+        whole = [segment.step for segment in start.segments[:-1] if segment.phase == "sealing"]
+        if whole:
+            possible = {whole[-1]}
+        if start.segments[-1].phase == "sealing":  # it was killed before or after the folder took its name
+            possible.add(start.segments[-1].step)
 
 
 def differences(quiet: Path, struck: Path) -> list[str]:
@@ -292,18 +338,20 @@ def same(a, b) -> bool:
 
 
 def table(starts: Sequence[Start]) -> str:
-    """One line for each start: where it was struck, and from where it had gone on."""
-    lines = [f"{'start':>5}  {'went on from':13}  {'struck by':15}  {'in':18}  {'step':>4}  {'epoch':>5}  {'after':>15}  exit"]
+    """One line for each start: from where it went on, and where it was struck."""
+    lines = [
+        f"{'start':>5}  {'went on from':13}  {'struck by':15}  {'in':17}  {'step':>4}  {'epoch':>5}  {'after':23}  {'exit':>4}"
+    ]
     for number, start in enumerate(starts):
-        last, strike = start.segments[-1], start.strike
         origin = "the beginning" if start.resumed is None else f"checkpoint-{start.resumed}"
-        by = "+".join(sent.name for sent in strike.signals) if strike else "nothing"
-        place = f"{strike.phase:18}  {_text(strike.step):>4}" if strike else f"{last.phase:18}  {_text(last.step):>4}"
-        epoch = next((s.epoch for s in reversed(start.segments) if strike and s.phase == strike.phase), None)
-        moment = "" if strike is None else "its end" if start.held else f"{strike.fraction:.2f} of {strike.seconds:.2f} s"
-        lines.append(f"{number:>5}  {origin:13}  {by:15}  {place}  {_text(epoch):>5}  {moment:>15}  {start.code:>4}")
+        line = f"{number:>5}  {origin:13}  "
+        if start.strike is None:
+            line += f"{'nothing':69}"
+        else:
+            strike, place = start.strike, start.struck
+            moment = f"{strike.fraction:.2f} of {strike.seconds:.2f} s{', its end' * start.held}"
+            step, epoch = (("-" if x is None else x) for x in ((place.step, place.epoch) if place else (None, None)))
+            by = "+".join(sent.name for sent in strike.signals)
+            line += f"{by:15}  {strike.phase:17}  {step:>4}  {epoch:>5}  {moment:23}"
+        lines.append(f"{line}  {start.code:>4}")
     return "\n".join(lines)
-
-
-def _text(value: int | None) -> str:
-    return "-" if value is None else str(value)

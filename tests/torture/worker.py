@@ -1,10 +1,10 @@
-"""What the torture tests start in place of `python -m r1reward.train`: the same command, which also writes down what it is doing.
+"""What the torture tests start in place of `python -m r1reward.train`: the same command, which also writes down what it does.
 
     python -m tests.torture.worker LOG HOLD ARGUMENTS...
 
-LOG gets one JSON line whenever another phase begins; a phase lasts until the next one. HOLD is JSON, null or
-{"phase": ..., "step": ..., "signals": n}: the worker does not leave that phase before it has handled so many signals, so whoever
-sends one at a random moment cannot miss it. A step of null holds the phase at its first occurrence.
+LOG gets one JSON line whenever another phase begins, with the CPU time until then; a phase lasts until the next one. HOLD is
+JSON: null, or {"phase": ..., "step": ..., "signals": n}. The worker does not leave that phase before it has handled so many
+signals (0: ever), so whoever sends one at a random moment cannot miss it. A step of null holds the phase where it first occurs.
 
 The named methods run as they are; only what comes before and after each is written down.
 """
@@ -40,9 +40,14 @@ class Progress:
     def enter(self, phase: str):
         """From now on it is this phase, at the trainer's present step."""
         self._stay()
-        state, sampler = (self.trainer.state, self.trainer._sampler) if self.trainer else (None, None)
-        self._phase, self._step = phase, state and state.global_step
-        self._write({"phase": phase, "step": self._step, "epoch": sampler and sampler.epoch, "time": time.monotonic()})
+        step = epoch = None
+        if self.trainer is not None:
+            step = self.trainer.state.global_step
+            epoch = None if self.trainer._sampler is None else self.trainer._sampler.epoch
+        if (phase, step) == (self._phase, self._step):
+            return
+        self._phase, self._step = phase, step
+        self._write({"phase": phase, "step": step, "epoch": epoch, "cpu": time.process_time()})
 
     def resumed(self, step: int):
         self._write({"resumed": step})
@@ -108,7 +113,7 @@ def watch(progress: Progress):
     during(Job, "run", "loading", after=None)
     during(Job, "_evaluate", lambda model, processor, title: EVALUATIONS.get(title, "evaluation"))
     during(Job, "_save_model", "final model")
-    during(RunFolder, "write_summary", "summary", after=None)
+    during(RunFolder, "write_summary", "summary")
     before(StableReinforceTrainer, "train", take)
     before(StableReinforceTrainer, "_load_from_checkpoint", restoring)
     during(StableReinforceTrainer, "_generate_and_score_completions", "rollout")

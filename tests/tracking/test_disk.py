@@ -77,6 +77,7 @@ noise = Image.frombytes("RGB", (256, 256), os.urandom(256 * 256 * 3))
 report = {
     "metrics": attempt(lambda: run.write_metrics(2, large)),
     "samples": attempt(lambda: run.write_samples([large])),
+    "sizes": [len(path.read_text().splitlines()) for path in (folder / "metrics.jsonl", folder / "samples.jsonl")],
     "state": attempt(lambda: run.write_state("before.json", large)),
     "summary": attempt(lambda: run.write_summary(large)),
     "config": attempt(lambda: run.open_run({"a": 1, "logger": large}, "train")),
@@ -94,6 +95,7 @@ def test_a_run_folder_on_a_full_disk_keeps_what_it_has(tmp_path):
     found = limited(FOLDER, tmp_path)
     for name in ("metrics", "samples", "state", "summary", "config", "image"):
         assert found[name][0] == "OSError" and "larger than the limit" in found[name][1], name
+    assert found["sizes"] == [1, 0]  # at once, not only when the run is opened again
     assert found["rows"] == [1.0, 2.0]  # the second attempt at step 2 stands on a line of its own
     assert {"config.yaml", "before.json"} <= set(found["kept"])
     assert found["files"] == [

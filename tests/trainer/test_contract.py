@@ -7,6 +7,7 @@ from transformers import GenerationMixin
 from transformers.modeling_utils import PreTrainedModel
 from trl import GRPOTrainer
 
+from r1reward.trainer.resumable import ResumableTrainer
 from r1reward.trainer.shared_prefix import SharedPrefixTrainer
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
 from tests.trainer.conftest import letters
@@ -25,7 +26,13 @@ GENERATE = ["self", "prompt_ids", "images", "multimodal_fields", "num_generation
         ),
         (StableReinforceTrainer, "_compute_loss", ["self", "model", "inputs"]),
         (StableReinforceTrainer, "training_step", ["self", "model", "inputs", "num_items_in_batch"]),
-        (StableReinforceTrainer, "_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
+        (ResumableTrainer, "_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
+        (ResumableTrainer, "_load_rng_state", ["self", "checkpoint"]),
+        (ResumableTrainer, "_save_rng_state", ["self", "output_dir"]),
+        (ResumableTrainer, "_save_checkpoint", ["self", "model", "trial"]),
+        (ResumableTrainer, "_get_output_dir", ["self", "trial"]),
+        (ResumableTrainer, "_get_train_sampler", ["self", "dataset"]),
+        (ResumableTrainer, "_prepare_inputs", ["self", "generation_batch"]),
         (SharedPrefixTrainer, "_generate_and_score_completions", ["self", "inputs"]),
         (SharedPrefixTrainer, "_tokenize_prompts", ["self", "prompts"]),
         (SharedPrefixTrainer, "_generate_single_turn", GENERATE),
@@ -36,6 +43,13 @@ GENERATE = ["self", "prompt_ids", "images", "multimodal_fields", "num_generation
 def test_hooks_keep_their_signatures(trainer, hook, parameters):
     assert list(inspect.signature(getattr(GRPOTrainer, hook)).parameters) == parameters
     assert hook in vars(trainer)
+
+
+def test_an_epoch_is_given_by_name():
+    """`ResumableTrainer._run_epoch` takes the epoch out of what the stock loop calls it with."""
+    assert "epoch" in inspect.signature(GRPOTrainer._run_epoch).parameters
+    source = inspect.getsource(GRPOTrainer._inner_training_loop)
+    assert "self._run_epoch(" in source and "epoch=epoch," in source
 
 
 @pytest.mark.parametrize("trainer", [SharedPrefixTrainer, StableReinforceTrainer])

@@ -397,9 +397,9 @@ def test_images_are_decoded_and_processed_once(make_trainer, processor, monkeypa
     decoded, processed = [], []
     open_image, preprocess = r1reward.data.images.open_image, type(processor.image_processor).preprocess
 
-    def opened(source):
+    def opened(source, limits):
         decoded.append(source)
-        return open_image(source)
+        return open_image(source, limits)
 
     def preprocessed(self, images, *args, **kwargs):
         output = preprocess(self, images, *args, **kwargs)
