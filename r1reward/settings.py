@@ -248,7 +248,7 @@ class TrainerSettings:
         save_steps: Checkpoint every that many optimiser steps and after the last; 0: only when a signal stops the run.
         keep_last: So many of the latest checkpoints stay.
         keep_best: So many of the checkpoints with the highest held-out accuracy stay besides; needs eval_steps.
-        resume: What the command does where the run folder holds a run: `auto` goes on with an unfinished one and shows a finished
+        resume: What the command does where the run folder holds a run: `auto` goes on with an unfinished one, shows a finished
             one, and refuses where settings or data changed; `force` goes on all the same; `restart` moves it aside.
         save_model: Whether the final model is written to the run folder.
         samples_every: Rollout batches between two that are written to samples.jsonl.

@@ -71,12 +71,13 @@ def _run(config: DictConfig, signals) -> tuple[dict, Path]:
 
 def _trouble(error: Exception) -> tuple[int | None, str]:
     """Exit code and message of what can go wrong in a sound run; None for an error of the program."""
-    from r1reward.data.images import BadImage
+    from r1reward.data.images import ImageError
+    from r1reward.models.loading import UnusableModel
     from r1reward.rewards.judges.opinion import TooManyFailures
     from r1reward.tracking.disk import disk_error
     from r1reward.trainer.step_guard import NumericalTrouble
 
-    codes = {TooManyFailures: UNRELIABLE, NumericalTrouble: DIVERGED, BadImage: BAD_IMAGE}
+    codes = {UnusableModel: WRONG_INPUT, TooManyFailures: UNRELIABLE, NumericalTrouble: DIVERGED, ImageError: BAD_IMAGE}
     for kind, code in codes.items():
         if isinstance(error, kind):
             return code, str(error)

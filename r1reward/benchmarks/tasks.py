@@ -10,7 +10,7 @@ from rich.table import Table
 from r1reward.benchmarks import coco_files, detection, grounding
 from r1reward.benchmarks.settings import BenchmarkSettings, EvaluateSettings
 from r1reward.benchmarks.verdicts import Vote
-from r1reward.data.images import open_image
+from r1reward.data.images import upright_size
 from r1reward.data.rows import TaskRow
 from r1reward.data.vlm_r1_jsonl import read as read_vlm_r1
 from r1reward.rewards.grounding import ToPixels
@@ -116,4 +116,4 @@ def _to_pixels(settings: EvaluateSettings, rows: list[TaskRow]) -> list[ToPixels
         raise ValueError("a model behind a server: set model.coordinates to the way in which it writes boxes")
     config = AutoConfig.from_pretrained(resolve(model.path), trust_remote_code=model.trust_remote_code)
     coordinates = coordinates_of(config.model_type, load_processor(model), model.coordinates)
-    return [partial(coordinates.to_pixels, image_size=open_image(row.images[0]).size) if row.images else None for row in rows]
+    return [partial(coordinates.to_pixels, image_size=upright_size(row.images[0])) if row.images else None for row in rows]

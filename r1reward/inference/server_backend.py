@@ -9,7 +9,7 @@ from io import BytesIO
 import tenacity
 from PIL import Image
 
-from r1reward.data.images import open_image
+from r1reward.data.images import open_image, upright_size
 from r1reward.data.rows import ImageSource, Row
 from r1reward.inference.backend import Completion, Sampling
 from r1reward.rewards.judges.replies import BadReply, failure_of, reply_in
@@ -120,6 +120,7 @@ def chat_messages(row: Row) -> list[dict]:
 
 def data_uri(source: ImageSource) -> str:
     """An image in a URI: its file as it is where servers read that format, else as PNG, upright and in RGB."""
+    upright_size(source)  # what cannot be shown is refused with its name, and what is too large before it is read
     data = source.data
     if data is None:
         with open(source.path, "rb") as file:

@@ -2,7 +2,7 @@
 
 import torch
 
-from r1reward.data.images import open_image
+from r1reward.data.images import DEFAULT_LIMITS, ImageLimits, open_image
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Completion, Sampling
 from r1reward.shared_prefix.generation import generate
@@ -16,10 +16,12 @@ class TransformersBackend:
     Args:
         model: The model.
         processor: Its processor, padding on the left.
+        limits: Images beyond them are refused.
     """
 
-    def __init__(self, model, processor):
+    def __init__(self, model, processor, limits: ImageLimits = DEFAULT_LIMITS):
         self.model = model
+        self.limits = limits
         self.processor = processor
         self._encodes_once = why_not(model) is None
         if self._encodes_once:
@@ -46,7 +48,7 @@ class TransformersBackend:
     def _generate(self, rows: list[Row], votes: int, sampling: Sampling) -> torch.Tensor:
         """Tokens (rows x votes, T), those of a row side by side."""
         texts = [self.processor.apply_chat_template(row.messages(), tokenize=False, add_generation_prompt=True) for row in rows]
-        decoded = {source: open_image(source) for row in rows for source in row.images}
+        decoded = {source: open_image(source, self.limits) for row in rows for source in row.images}
         images = [[decoded[source] for source in row.images] for row in rows]
         inputs = self.processor(text=texts, images=images if decoded else None, padding=True, return_tensors="pt").to(
             self.model.device

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from pickle import UnpicklingError  # the error alone: nothing is unpickled here
 from typing import Literal
 
 EMBEDDED = "embedded"
+
+
+class UnusableModel(ValueError):
+    """The model cannot be loaded as asked for; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +61,28 @@ def resolve(path: str) -> str:
 
 
 def load_model(settings: ModelSettings):
-    """The policy in the data type asked for, with the vision tower frozen if asked for."""
+    """The policy in the data type asked for, with the vision tower frozen if asked for.
+
+    Raises:
+        UnusableModel: The weights are a pickle with code in it, or no vision tower was found to freeze.
+    """
     import torch
     from transformers import AutoModelForImageTextToText
 
     options = {"dtype": getattr(torch, settings.dtype), "trust_remote_code": settings.trust_remote_code}
     if settings.attn_implementation is not None:
         options["attn_implementation"] = settings.attn_implementation
-    model = AutoModelForImageTextToText.from_pretrained(resolve(settings.path), **options)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(resolve(settings.path), **options)
+    except UnpicklingError:
+        raise UnusableModel(
+            f"model.path={settings.path}: its weights are a pickle that holds more than tensors, which is not opened; convert "
+            "them to safetensors"
+        ) from None
     if settings.freeze_vision:
         frozen = [name for name, _ in model.named_parameters() if ".visual." in name or "vision_tower" in name]
         if not frozen:
-            raise ValueError(f"model.freeze_vision: found no vision tower in {type(model).__name__}")
+            raise UnusableModel(f"model.freeze_vision: found no vision tower in {type(model).__name__}")
         for name in frozen:
             model.get_parameter(name).requires_grad_(False)
     return model

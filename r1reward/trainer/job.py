@@ -20,9 +20,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from r1reward.benchmarks.both_orders import judge_both_orders
-from r1reward.data.build import Splits, build_splits, training_dataset
+from r1reward.data.build import Splits, bad_images, build_splits, training_dataset
 from r1reward.data.fingerprint import changes, fingerprint
-from r1reward.data.images import BadImages, ImageLimits
 from r1reward.inference.reward_model import RewardModel
 from r1reward.inference.transformers_backend import TransformersBackend
 from r1reward.models.coordinates import Coordinates, coordinates_of
@@ -100,7 +99,7 @@ class Job:
 
         Raises:
             Stopped: A signal came; the same job goes on from here.
-            NumericalTrouble, TooManyFailures, BadImage, OSError: The run cannot go on; its checkpoints stay.
+            NumericalTrouble, TooManyFailures, ImageError, OSError: The run cannot go on; its checkpoints stay.
         """
         try:
             return self._run(signals or StopSignals())
@@ -187,17 +186,16 @@ class Job:
         from r1reward.trainer.stable_reinforce import StableReinforceTrainer
         from r1reward.trainer.step_guard import StepGuard
 
-        options, data = self.settings.trainer, self.settings.data
+        options = self.settings.trainer
         guard = StepGuard(self.run_folder.path, options.on_collapse, options.max_skipped_steps)
         samples = SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch, self._pattern)
-        limits = ImageLimits(data.max_image_pixels, data.max_image_bytes)
         trainer = StableReinforceTrainer(
             model=model,
             reward=self.reward,
             args=self.arguments,
             on_rollouts=samples,
             step_guard=guard,
-            bad_images=BadImages(data.on_bad_image, data.max_bad_images, limits),
+            bad_images=bad_images(self.settings.data),
             stateful={"samples": samples, "record": Record(self.run_folder, self._main)},
             train_dataset=training_dataset(self.splits.train),
             processing_class=processor,
@@ -234,7 +232,7 @@ class Job:
         options, splits = self.settings.trainer, self.splits.evaluation
         if not options.evaluate or not splits:
             return {}
-        reward_model = RewardModel(TransformersBackend(model, processor), self._pattern)
+        reward_model = RewardModel(TransformersBackend(model, processor, bad_images(self.settings.data).limits), self._pattern)
         total = 2 * sum(map(len, splits.values()))
         with tqdm(total=total, desc=title, unit="verdict", disable=not self._main) as bar:
             return {

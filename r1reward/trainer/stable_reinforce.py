@@ -1,7 +1,7 @@
 """StableReinforce as a subclass of TRL's `GRPOTrainer` that overrides a few named hooks and copies none of their bodies.
 
-Between the two stand `SharedPrefixTrainer`, which makes the same computation faster, and `ResumableTrainer`, which goes on where
-it was stopped.
+Between the two stand `SharedPrefixTrainer`, which makes the same computation faster, and `ResumableTrainer`, which goes on
+where it was stopped.
 
 What each hook adds:
 
@@ -214,6 +214,8 @@ class StableReinforceTrainer(ResumableTrainer):
         """Metrics over the global batch: how much the filter took, and from whom."""
         metrics = self._metrics["train"]
         weight = torch.ones_like(advantages) if mask is None else mask.to(advantages.dtype)
+        scored = ~rewards_per_term.isnan().all(1)
+        weight = weight * (scored if mask is None else scored.unsqueeze(1))
         dropped = (~kept).to(advantages.dtype) * weight
         metrics["advantage_filter/fraction"].append((dropped.sum() / weight.sum().clamp(min=1)).item())
         if self.composite_reward is not None:
@@ -224,7 +226,7 @@ class StableReinforceTrainer(ResumableTrainer):
                     share = dropped[rows].sum() / total_weight
                     metrics[f"advantage_filter/fraction_{name}"].append(share.item())
         metrics["advantages/max_abs"].append(advantages.abs().max().item())
-        metrics["advantages/fraction_zero"].append(((advantages == 0) * weight).sum().div(weight.sum()).item())
+        metrics["advantages/fraction_zero"].append(((advantages == 0) * weight).sum().div(weight.sum().clamp(min=1)).item())
         if self.num_generations == 1:  # a group of one has no deviation to report
             metrics.pop("frac_reward_zero_std", None)
         # TRL's own table of completions was filled with its advantages; it must show those that train.

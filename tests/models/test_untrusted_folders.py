@@ -42,7 +42,7 @@ def test_a_pickle_with_code_is_not_run(folder, tmp_path, form):
         torch.save(weights, folder / "pytorch_model.bin")
     else:
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps(weights))
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(UnusableModel, match="convert them to safetensors"):
         load_model(ModelSettings(str(folder)))
     assert not ran.exists()
     pickle.loads(pickle.dumps(weights))  # it is malicious

@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere and goes on ends as one that was not: weights, optimiser, metrics, completions, bit for bit."""
+"""A run that was stopped anywhere and goes on ends as one that was not: weights, optimiser, metrics, completions to the bit."""
 
 import json
 import signal
@@ -110,7 +110,7 @@ def same(first: StableReinforceTrainer, second: StableReinforceTrainer):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_killed_between_checkpoints(run, name):
-    """Killed at some micro-step; checkpoints every third step, so also in the middle of a rollout batch, and in epochs 0 to 2."""
+    """Killed at some micro-step; checkpoints every third step, so also within a rollout batch, and in epochs 0 to 2."""
     settings = {"save_strategy": "steps", "save_steps": 3} | SETTINGS[name]
     whole, metrics, completions = run("whole", **settings)
     assert len({json.dumps(texts) for texts in completions.values()}) > 1  # they differ, so a repeated batch would show
