@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from r1reward.models.loading import ModelSettings, embedded_checkpoint, load_model, load_processor
+from r1reward.models.loading import ModelSettings, UnusableModel, embedded_checkpoint, load_model, load_processor
 
 CODE = """
 from pathlib import Path

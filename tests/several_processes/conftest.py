@@ -27,5 +27,6 @@ def of_two(prepared_folder):
     with FileLock(prepared_folder / "launched.lock"):
         if not (prepared_folder / "launched").exists():
             (prepared_folder / "launched").write_text("")
-            launch("tests.several_processes.worker", str(prepared_folder), folder=prepared_folder)
+            code, text = launch("tests.several_processes.worker", str(prepared_folder), folder=prepared_folder)
+            assert code == 0, text
     return [torch.load(prepared_folder / f"outcomes-{rank}.pt", weights_only=False) for rank in (0, 1)]

@@ -9,7 +9,7 @@ from tests.several_processes.launcher import launch
 def test_two_processes_train_and_evaluate(tmp_path, model_folder):  # noqa: F811
     arguments = [f"model.path={model_folder}", "logger=none", *SMALL, "trainer.micro_batch_size=4", "trainer.eval_steps=1"]
     arguments += ["trainer.save_steps=1", "data.num_eval=3", "trainer.eval_batch_size=4"]
-    code, text = launch("r1reward.train", *arguments, folder=tmp_path, timeout=120)
+    code, text = launch("r1reward.train", *arguments, folder=tmp_path)
     assert code == 0, text
     folder = only(tmp_path, "runs/train/*")
     summary = json.loads((folder / "summary.json").read_text())
