@@ -1,5 +1,6 @@
 """The README's commands work as typed."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from r1reward import train
 from r1reward.benchmarks.settings import EvaluateSettings
 from r1reward.configs import CONFIG_FOLDER, compose_settings
 from tests.reference_config import composed
@@ -118,3 +120,27 @@ def test_the_reward_function_of_the_readme_works_as_described(tmp_path, monkeypa
         pytest.approx(2.1),
         0.0,
     ]
+
+
+WHEN_WRONG = README.split("### When something goes wrong")[1].split("\n### ")[0]
+FAULTS = re.findall(r"^\| (.+) \| (.+) \| `([\w/]+\.py)::(test_\w+)` \|$", README, re.MULTILINE)
+
+
+def test_every_fault_has_its_test():
+    rows = WHEN_WRONG.split("| Fault | What happens | Test |")[1].count("\n| ")
+    assert len(FAULTS) == rows >= 30
+
+
+@pytest.mark.parametrize(("file", "name"), [fault[2:] for fault in FAULTS], ids=[fault[3] for fault in FAULTS])
+def test_the_test_of_a_fault_exists_and_runs_in_make_test(file, name):
+    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+    (found,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    marks = [ast.unparse(decorator) for decorator in found.decorator_list]
+    assert not any(mark.startswith(("pytest.mark.slow", "pytest.mark.gpu", "pytest.mark.skip")) for mark in marks)
+    assert any(isinstance(node, ast.Assert | ast.With | ast.Call) for node in ast.walk(found))
+
+
+def test_the_exit_codes_are_those_of_the_command():
+    codes = {int(code) for line in re.findall(r"^\| ([\d, ]+) \| .+ \|$", WHEN_WRONG, re.MULTILINE) for code in line.split(",")}
+    named = {train.WRONG_INPUT, train.UNRELIABLE, train.DIVERGED, train.DISK, train.BAD_IMAGE, train.STOPPED}
+    assert codes == {0, 1, 130, 143} | named
