@@ -29,7 +29,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from r1reward.rewards.judges.opinion import ConsistencyJudge, FailureLimit, Opinion, TooManyFailures, failure_rates
+from r1reward.rewards.judges.opinion import ConsistencyJudge, FailureLimit, Opinion, TooManyFailures, failure_rates, log_share
 from r1reward.rewards.verdict import REJECTIONS, Verdict, parse
 
 TERMS = ("result", "consistency", "format")  # the order of the reward functions, and of the trainer's columns
@@ -151,9 +151,10 @@ class PreferenceReward:
             if log_metric is not None and opinions:
                 rates = failure_rates(opinions)
                 unknown = sum(opinion.value is None for opinion in opinions) / len(opinions)
-                log_metric("judge/failure_rate", sum(rates.values()))
-                log_metric("judge/unknown_rate", unknown - sum(rates.values()))
-                for name, value in (rates | self.judge.statistics()).items():
+                shares = {"failure_rate": sum(rates.values()), "unknown_rate": unknown - sum(rates.values())} | rates
+                for name, share in shares.items():
+                    log_share(log_metric, f"judge/{name}", share, of=len(opinions))
+                for name, value in self.judge.statistics().items():
                     log_metric(f"judge/{name}", value)
             return values
 
@@ -161,7 +162,8 @@ class PreferenceReward:
             verdicts, _ = self._results(_texts(completions), label)
             if log_metric is not None and verdicts:
                 for reason in REJECTIONS:
-                    log_metric(f"verdict/{reason}", sum(v.rejection == reason for v in verdicts) / len(verdicts))
+                    share = sum(v.rejection == reason for v in verdicts) / len(verdicts)
+                    log_share(log_metric, f"verdict/{reason}", share, of=len(verdicts))
             return [float(v.formatted) for v in verdicts]
 
         return [result, consistency, format]

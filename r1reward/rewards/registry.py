@@ -24,7 +24,7 @@ from typing import Any
 from r1reward.models.coordinates import Box, Coordinates
 from r1reward.rewards import answers, detection, formats, grounding, mathematics, shaping
 from r1reward.rewards.judged import JudgedAnswer, bare_solution
-from r1reward.rewards.judges.opinion import FailureLimit, TextModel, failure_rates
+from r1reward.rewards.judges.opinion import FailureLimit, TextModel, failure_rates, log_share
 from r1reward.rewards.score import Score, check_semantics
 from r1reward.rewards.tasks import Function
 
@@ -74,7 +74,7 @@ class Judged:
         opinions = self._judge([_question(prompt) for prompt in prompts], texts_of(completions), solution)
         if log_metric is not None:
             for kind, rate in failure_rates(opinions).items():
-                log_metric(kind, rate)
+                log_share(log_metric, kind, rate, of=len(opinions))
         self._limit.record(opinions)
         return [opinion.value for opinion in opinions]
 
@@ -199,5 +199,6 @@ def _question(prompt: list[dict]) -> str:
 
 def _values(scores: list[Score], log_metric) -> list[float]:
     if log_metric is not None and scores:
-        log_metric("rejected", sum(score.rejection is not None for score in scores) / len(scores))
+        share = sum(score.rejection is not None for score in scores) / len(scores)
+        log_share(log_metric, "rejected", share, of=len(scores))
     return [score.value for score in scores]

@@ -30,7 +30,7 @@ from typing import Protocol
 
 import torch
 
-from r1reward.rewards.judges.opinion import FailureLimit, Opinion, TooManyFailures
+from r1reward.rewards.judges.opinion import FailureLimit, Opinion, TooManyFailures, log_share
 
 Function = Callable[..., list[float | None]]
 
@@ -157,7 +157,7 @@ class TaskReward:
             values = [self._single(name, function, completions, columns, row) for row in range(len(completions))]
         failed = [value is _FAILED for value in values]
         if log_metric is not None and values:
-            log_metric(f"{name}/failed", sum(failed) / len(values))
+            log_share(log_metric, f"{name}/failed", sum(failed) / len(values), of=len(values))
         self._limits[name].record([Opinion(None, "exception" if bad else None) for bad in failed])
         return [None if bad else value for value, bad in zip(values, failed, strict=True)]
 

@@ -136,6 +136,8 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
+        # Told nothing, accelerate lets each of several processes without a GPU believe that it is alone.
+        use_cpu=not torch.accelerator.is_available(),
     )
     _check_extra(t.extra, arguments)
     return StableReinforceConfig(**arguments, **t.extra)

@@ -130,6 +130,7 @@ class ResumableTrainer(SharedPrefixTrainer):
         try:
             super()._save_checkpoint(model, trial)
             parts = self.checkpoints.partial / self.checkpoints.path(step).name
+            parts.mkdir(parents=True, exist_ok=True)  # the main process may not be here yet
             save_tree(self._state(), parts / self._state_name)
             if self.args.sync_ref_model and main:
                 self.accelerator.unwrap_model(self.ref_model).save_pretrained(parts / REFERENCE)

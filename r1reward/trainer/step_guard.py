@@ -90,7 +90,12 @@ class StepGuard(TrainerCallback):
             self._names = [name for name, _ in found]
             local = (getattr(grad, "_local_tensor", grad) for _, grad in found)  # a shard, with FSDP
             device = self.trainer.accelerator.device
-            self._norms = torch.stack([torch.linalg.vector_norm(grad, dtype=torch.float32).to(device) for grad in local])
+            self._norms = torch.stack(
+                [
+                    torch.linalg.vector_norm(grad, dtype=torch.promote_types(grad.dtype, torch.float32)).to(device)
+                    for grad in local
+                ]
+            )
 
     # ---- decision ------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,9 @@ def save_tree(value: Any, path: Path):
 def load_tree(path: Path, device: torch.device | str = "cpu") -> Any:
     """What `save_tree` wrote, with its tensors on `device`."""
     document = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
-    tensors = load_file(path.with_name(path.name + ".safetensors"), device=str(device))
+    device = torch.device(device)
+    name = device.type if device.type == "cpu" else str(device)  # not cpu:0, which safetensors refuses
+    tensors = load_file(path.with_name(path.name + ".safetensors"), device=name)
     return _Reader(document["objects"], tensors).decode(document["tree"])
 
 

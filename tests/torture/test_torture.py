@@ -18,7 +18,7 @@ COMMON = [
     "study=torture",
     "logger=none",
     "advantage_filter.threshold=2",
-    "trainer.samples_every=1",
+    "trainer.samples_every=3",
     "trainer.samples_per_batch=64",
 ]
 CHECKPOINT = ("checkpoint", "sealing")

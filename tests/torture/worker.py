@@ -39,13 +39,13 @@ class Progress:
 
     def enter(self, phase: str):
         """From now on it is this phase, at the trainer's present step."""
-        self._stay()
         step = epoch = None
         if self.trainer is not None:
             step = self.trainer.state.global_step
             epoch = None if self.trainer._sampler is None else self.trainer._sampler.epoch
         if (phase, step) == (self._phase, self._step):
             return
+        self._stay()
         self._phase, self._step = phase, step
         self._write({"phase": phase, "step": step, "epoch": epoch, "cpu": time.process_time()})
 
@@ -60,9 +60,10 @@ class Progress:
         hold = self._hold
         if hold is None or self._phase != hold["phase"] or hold["step"] not in (None, self._step):
             return
-        self._hold = None
-        self._write({"held": True})
-        while self._signals < (hold["signals"] or math.inf):
+        self._hold, needed = None, hold["signals"] or math.inf
+        if self._signals < needed:
+            self._write({"held": True})
+        while self._signals < needed:
             time.sleep(0.005)
 
     def _write(self, entry: dict):

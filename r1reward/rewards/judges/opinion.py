@@ -126,6 +126,12 @@ class FailureLimit:
             )
 
 
+def log_share(log_metric: Callable[[str, float], None], name: str, share: float, of: int):
+    """Log a share of `of` things once for each of them: the trainer averages over all calls of all processes."""
+    for _ in range(of):
+        log_metric(name, share)
+
+
 def failure_rates(opinions: list[Opinion]) -> dict[str, float]:
     """Share of each kind of failure among the opinions, by its name; empty where nobody was asked."""
     counts = Counter(opinion.failure for opinion in opinions)
