@@ -4,6 +4,7 @@ Only Hydra is imported here; torch loads when a job starts, so that `--help` ans
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from omegaconf import DictConfig
 
 from r1reward.configs import CONFIG_FOLDER, check_sweep, command_line, compose_settings, quiet_libraries
 
-# Exit codes; after all but the first the same command goes on where the run stopped.
 WRONG_INPUT = 2
 UNRELIABLE = 3  # a judge or a reward function failed too often
 DIVERGED = 4  # too many steps in a row without a finite loss and gradient
@@ -30,7 +30,8 @@ def main(config: DictConfig) -> float | None:
         with StopSignals() as signals:
             summary, folder = _run(config, signals)
     except Stopped as stop:
-        _exit(STOPPED, f"stopped by {stop}; the same command goes on from here")
+        same = "the same command without trainer.resume=restart" if _restarts(config) else "the same command"
+        _exit(STOPPED, f"stopped by {stop}; {same} goes on from here")
     if int(os.environ.get("RANK", 0)) == 0:
         from r1reward.reporting.study import print_run
 
@@ -66,7 +67,19 @@ def _run(config: DictConfig, signals) -> tuple[dict, Path]:
         code, message = _trouble(error)
         if code is None:
             raise
-        _exit(code, f"error: {message}\nwhat was recorded is in {folder}; the same command goes on from its newest checkpoint")
+        _exit(code, f"error: {message}" + ("" if code == WRONG_INPUT else _how_to_go_on(config, folder)))
+
+
+def _restarts(config: DictConfig) -> bool:
+    return config.trainer.get("resume") == "restart"
+
+
+def _how_to_go_on(config: DictConfig, folder: Path) -> str:
+    """The same settings find the run by themselves; others need its name."""
+    same = "The same command without trainer.resume=restart" if _restarts(config) else "The same command"
+    others = shlex.join([f"arm='{config.arm}'", "trainer.resume=force"])
+    newest = f"{same} goes on from its newest checkpoint; to go on with other settings, add: {others}"
+    return f"\nwhat was recorded is in {folder}. {newest}"
 
 
 def _trouble(error: Exception) -> tuple[int | None, str]:

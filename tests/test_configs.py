@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from r1reward.benchmarks.settings import EvaluateSettings
 from r1reward.configs import CONFIG_FOLDER, compose_settings
-from r1reward.settings import TrainSettings, parse_settings
+from r1reward.settings import LoggerSettings, TrainSettings, parse_settings
+from r1reward.tracking.config_changes import WITHOUT_EFFECT
 from r1reward.trainer.arguments import trainer_arguments
 from tests.reference_config import REFERENCE, composed, reference_text
 
@@ -220,9 +221,25 @@ def test_wrong_settings_name_themselves(change, message):
         (["trainer.max_steps=-5"], "must not be negative"),
         (["algorithm=cispo", "clip=ppo"], "epsilon_high caps the ratio itself"),
         (["advantage_filter.threshold=nan"], "must be a positive number"),
+        (["+trainer.extra.save_only_model=true"], "save_only_model has no effect: checkpoints restore everything"),
+        (["+trainer.extra.ignore_data_skip=true"], "ignore_data_skip has no effect: checkpoints restore everything"),
+        (["+trainer.extra.enable_jit_checkpoint=true"], "enable_jit_checkpoint has no effect: checkpoints restore"),
+        (["+trainer.extra.eval_strategy=steps"], "eval_strategy has no effect: trainer.eval_steps"),
+        (["+trainer.extra.logging_steps=5"], "logging_steps has no effect: every step is recorded"),
+        (["+trainer.extra.push_to_hub=true"], "push_to_hub has no effect"),
         (["+trainer.extra.bogus=1"], "trainer.extra.bogus: GRPOConfig of TRL has no such argument"),
     ],
 )
 def test_contradictory_settings_are_refused(overrides, message, tmp_path):
     with pytest.raises(ValueError, match=re.escape(message)):
         trainer_arguments(settings_of(*overrides), tmp_path)
+
+
+def test_what_may_change_on_resume_names_no_arm():
+    """The run folder follows from the arm: these settings must find the run that they are to go on with."""
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = compose("train", return_hydra_config=True)
+    excluded = set(config.hydra.job.config.override_dirname.exclude_keys)
+    without_effect = {name for name in WITHOUT_EFFECT if name != "logger"}
+    assert without_effect <= excluded
+    assert {f"logger.{field.name}" for field in fields(LoggerSettings)} | {"logger"} <= excluded

@@ -55,6 +55,9 @@ def is_run_folder(folder: Path) -> bool:
     return (folder / "summary.json").is_file() or all((folder / f).is_file() for f in ("config.yaml", "metrics.jsonl"))
 
 
+_HIDDEN = re.compile(r"^\.|\.former-\d+$")  # a run that was set aside for another is looked at by name only
+
+
 def find_run_folders(folders: list[Path | str]) -> list[Path]:
     """The run folders at or below `folders`, each once, in natural order (`2_b` before `10_a`).
 
@@ -71,7 +74,7 @@ def find_run_folders(folders: list[Path | str]) -> list[Path]:
         if is_run_folder(folder):  # what lies below a run folder (checkpoints, images) is its own business
             found.setdefault(folder.resolve(), folder)
         else:
-            children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+            children = [child for child in folder.iterdir() if child.is_dir() and not _HIDDEN.search(child.name)]
             pending.extend(sorted(children, key=lambda child: _natural(child.name), reverse=True))
     if not found:
         places = ", ".join(str(folder) for folder in folders)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r1reward.tracking.records import numbers
+from r1reward.tracking.records import numbers, write_whole
 from r1reward.tracking.redaction import redact, redact_tree
 
 logger = logging.getLogger(__name__)
@@ -132,8 +132,8 @@ class WandbTracker(Tracker):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         id_file = folder / f"wandb_id.{job_type}.txt"
-        if not id_file.exists():
-            id_file.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
+        if not id_file.exists() or not id_file.read_text(encoding="utf-8").strip():
+            write_whole(id_file, secrets.token_hex(4) + "\n")
         self.sync_command: str | None = None
         mode = mode or os.environ.get("WANDB_MODE") or "offline"
         with _arguments_redacted():

@@ -52,6 +52,20 @@ OVERRULED = {
     "num_train_epochs": "trainer.max_steps decides when training ends",
     "reward_weights": "the reward's terms are combined by the group reward",
     "multi_objective_aggregation": "advantages come from algorithm.estimator",
+    **dict.fromkeys(
+        ("save_only_model", "ignore_data_skip", "enable_jit_checkpoint", "restore_callback_states_from_checkpoint"),
+        "checkpoints restore everything",
+    ),
+    **dict.fromkeys(("logging_steps", "logging_strategy", "disable_tqdm"), "every step is recorded, and the bar is ours"),
+    "save_strategy": "trainer.save_steps decides",
+    **dict.fromkeys(("resume_from_checkpoint", "overwrite_output_dir"), "the run folder decides where a run goes on"),
+    **dict.fromkeys(
+        ("eval_strategy", "eval_on_start", "eval_delay", "metric_for_best_model", "greater_is_better"),
+        "trainer.eval_steps and trainer.keep_best decide when and by what the model is evaluated",
+    ),
+    **dict.fromkeys(
+        ("push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "save_on_each_node"), "the run folder is on this machine"
+    ),
 }
 
 

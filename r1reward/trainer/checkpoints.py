@@ -2,6 +2,7 @@
 
     checkpoints/checkpoint-16/   weights, optimiser, states, manifest.json (size and SHA-256 of every file)
     checkpoints/.partial/        one that is being written; a leftover of a killed run is overwritten
+    checkpoints/.replaced/       one whose place another of the same step is taking
 
 A folder takes its name only when everything in it, the manifest included, lies on the disk: whoever is killed in between leaves
 the checkpoints before it as they were.
@@ -13,10 +14,10 @@ import os
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-PREFIX, PARTIAL, DAMAGED, MANIFEST = "checkpoint-", ".partial", "damaged-", "manifest.json"
+PREFIX, PARTIAL, REPLACED, DAMAGED, MANIFEST = "checkpoint-", ".partial", ".replaced", "damaged-", "manifest.json"
 
 
 class DamagedCheckpoint(ValueError):
@@ -40,6 +41,7 @@ class Checkpoints:
     folder: Path
     keep_last: int = 2
     keep_best: int = 0
+    _verified: set[Path] = field(default_factory=set, repr=False)
 
     def path(self, step: int) -> Path:
         """The folder of the checkpoint of an optimiser step."""
@@ -50,15 +52,22 @@ class Checkpoints:
         """Where the parts of a checkpoint gather before it is `finish`ed."""
         return self.folder / PARTIAL
 
+    @property
+    def replaced(self) -> Path:
+        """Where a checkpoint lies while another of the same step takes its place."""
+        return self.folder / REPLACED
+
     def begin(self) -> Path:
         """An empty folder for the parts of a checkpoint."""
         self.abandon()
         self.partial.mkdir(parents=True)
+        self.replaced.mkdir()
         return self.partial
 
     def abandon(self):
         """Delete the parts of a checkpoint that was not finished."""
         shutil.rmtree(self.partial, ignore_errors=True)
+        self._put_back()
 
     def finish(self, parts: Path, step: int, score: float | None = None) -> Path:
         """Make the checkpoint of `step` of what lies in `parts`, then delete those that need not stay.
@@ -81,13 +90,15 @@ class Checkpoints:
                 os.fsync(file.fileno())
             _sync_folder(parts)
             target = self.path(step)
-            if target.exists():  # of a run that went on from an earlier one
-                shutil.rmtree(target)
+            if target.exists():  # of this very step, or of a run that went on from an earlier one
+                os.replace(target, self.replaced / target.name)
             os.replace(parts, target)
+            self._verified.discard(target)
             _sync_folder(self.folder)
+            shutil.rmtree(self.replaced)
         finally:
             self.abandon()
-        self._delete_superfluous()
+        self.tidy()
         return target
 
     def steps(self) -> list[int]:
@@ -97,10 +108,11 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint, or None; a damaged one is renamed to damaged-..., with a `CheckpointSkipped` warning."""
+        self._put_back()
         for step in reversed(self.steps()):
             path = self.path(step)
             try:
-                verify(path)
+                self.check(path)
             except DamagedCheckpoint as error:
                 warnings.warn(f"{error}; it is set aside, and the one before it is used", CheckpointSkipped, stacklevel=2)
                 aside = path.with_name(DAMAGED + path.name)
@@ -110,7 +122,23 @@ class Checkpoints:
             return path
         return None
 
-    def _delete_superfluous(self):
+    def _put_back(self):
+        """A run that was killed while one checkpoint took another's place keeps the former."""
+        for former in self.replaced.glob(f"{PREFIX}*"):
+            target = self.folder / former.name
+            if not target.exists():
+                os.replace(former, target)
+        shutil.rmtree(self.replaced, ignore_errors=True)
+
+    def check(self, path: Path):
+        """`verify` a checkpoint, unless this object has done so: reading large ones takes minutes."""
+        if path not in self._verified:
+            verify(path)
+            self._verified.add(path)
+
+    def tidy(self):
+        """Delete what need not stay; a run that was killed in between leaves some of it."""
+        self.abandon()
         steps = self.steps()
         scores = {step: score for step in steps if (score := _manifest(self.path(step)).get("score")) is not None}
         best = sorted(scores, key=lambda step: (scores[step], step), reverse=True)[: self.keep_best]
@@ -166,6 +194,13 @@ def _seal(path: Path) -> tuple[int, str]:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bring_to_disk(folder: Path):
+    """See that all files below a folder, and their names, outlast a crash of the machine."""
+    for path in folder.rglob("*"):
+        _sync_folder(path)  # a file is opened and synchronised in the same way
+    _sync_folder(folder)
 
 
 def _sync_folder(path: Path):

@@ -7,6 +7,8 @@ The run folder follows from the config, so the same command finds its own run an
     model/, summary.json     the end                     -> a finished run is shown, not repeated
 """
 
+import hashlib
+import json
 import os
 import shutil
 import time
@@ -35,7 +37,7 @@ from r1reward.tracking.config_changes import listed
 from r1reward.tracking.run_folder import RunFolder, git_commit, versions
 from r1reward.tracking.trackers import NullTracker, Tracker, build_tracker
 from r1reward.trainer.arguments import trainer_arguments
-from r1reward.trainer.checkpoints import Checkpoints
+from r1reward.trainer.checkpoints import Checkpoints, bring_to_disk
 from r1reward.trainer.collapse import Collapse, find_collapse
 from r1reward.trainer.config import StableReinforceConfig
 from r1reward.trainer.memory import keep_freed_memory
@@ -75,7 +77,7 @@ class Job:
         check_installed(settings)
         splits = build_splits(settings.data)
         reward = build_reward(settings.reward, splits.train, Context(coordinates=partial(policy_coordinates, settings)))
-        check_sizes(settings, splits)
+        check_rows(settings, splits)
         run_folder = RunFolder(folder)
         if PartialState().is_main_process:
             if settings.trainer.resume == "restart":
@@ -112,12 +114,8 @@ class Job:
         processor, model = load_processor(settings.model), load_model(settings.model).to(self.arguments.device)
         seconds = {"evaluation": 0.0, "training": 0.0}
         with self._tracker() as tracker:
-            before = on_main(lambda: self.run_folder.read_state(BEFORE))
-            if before is None:
-                with _timed(seconds, "evaluation"):
-                    before = self._evaluate(model, processor, "accuracy before training")
-                if self._main:
-                    self.run_folder.write_state(BEFORE, before)
+            with _timed(seconds, "evaluation"):
+                before = self._before(model, processor)
             collapse, after = Collapse(), before
             if settings.trainer.max_steps > 0:
                 with _timed(seconds, "training"):
@@ -222,8 +220,23 @@ class Job:
         trainer.save_model(str(partial_folder))
         trainer.accelerator.wait_for_everyone()
         if self._main:
+            bring_to_disk(partial_folder)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(partial_folder, final)
+
+    def _before(self, model, processor) -> dict:
+        """Accuracy before training, measured once: kept with what it was measured on and with."""
+        t = self.settings.trainer
+        rows = fingerprint(Splits([], self.splits.evaluation))
+        measured = [asdict(self.settings.model), self._pattern, t.evaluate, t.eval_batch_size, t.max_completion_length, rows]
+        digest = hashlib.sha256(json.dumps(measured).encode()).hexdigest()
+        kept = on_main(lambda: self.run_folder.read_state(BEFORE))
+        if kept is not None and kept["of"] == digest:
+            return kept["evaluation"]
+        evaluation = self._evaluate(model, processor, "accuracy before training")
+        if self._main:
+            self.run_folder.write_state(BEFORE, {"of": digest, "evaluation": evaluation})
+        return evaluation
 
     def _evaluate(self, model, processor, title: str) -> dict:
         """Summary by split (see `BothOrders.summary`); empty where evaluation is off or nothing is held out."""
@@ -266,17 +279,19 @@ def on_main(function):
 
 def has_progress(run_folder: RunFolder) -> bool:
     """Whether a run has computed something that a restart would lose."""
-    return bool(Checkpoints(run_folder.path / "checkpoints").steps()) or run_folder.read_state(BEFORE) is not None
+    return bool(Checkpoints(run_folder.path / "checkpoints").steps())
 
 
-def check_sizes(settings: TrainSettings, splits: Splits):
-    """Raise a ValueError where the rows do not suffice for what was asked."""
+def check_rows(settings: TrainSettings, splits: Splits):
+    """Raise a ValueError where the rows do not fit what was asked."""
     t, rollouts = settings.trainer, len(splits.train) * settings.algorithm.num_generations
     if t.max_steps and rollouts < t.rollout_batch_size:
         raise ValueError(
             f"{len(splits.train)} training rows x {settings.algorithm.num_generations} rollouts do not fill one rollout "
             f"batch of {t.rollout_batch_size}, so nothing would train; lower trainer.rollout_batch_size"
         )
+    if not t.share_prefix and len({bool(row.images) for row in splits.train}) > 1:
+        raise ValueError("rows with images and rows without train together with trainer.share_prefix=true only")
     if t.keep_best and "held_out" not in splits.evaluation:
         raise ValueError("trainer.keep_best compares held-out accuracy, and no rows are held out: set trainer.keep_best=0")
 

@@ -25,7 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 from trl.trainer.utils import RepeatSampler
 
-from r1reward.trainer.checkpoints import Checkpoints, verify
+from r1reward.trainer.checkpoints import Checkpoints
 from r1reward.trainer.randomness import random_states, set_random_states
 from r1reward.trainer.shared_prefix import SharedPrefixTrainer
 from r1reward.trainer.tree import load_tree, save_tree
@@ -34,7 +34,7 @@ REFERENCE = "reference"  # folder of the reference model inside a checkpoint
 
 
 class Stateful(Protocol):
-    """Something with a state that a checkpoint keeps; plain JSON values."""
+    """Something with a state that a checkpoint keeps, as plain JSON values. A true attribute `ended` ends the training."""
 
     def state_dict(self) -> dict: ...
 
@@ -162,6 +162,8 @@ class ResumableTrainer(SharedPrefixTrainer):
             "moment": moment,
             "rollouts": self._buffered_inputs if in_use else None,
             "rollout_ids": self.rollout_ids if in_use else [],
+            "score": self.score,
+            "ended": any(getattr(part, "ended", False) for part in self.stateful.values()),
             "stateful": {name: part.state_dict() for name, part in self.stateful.items()},
         }
 
@@ -178,7 +180,7 @@ class ResumableTrainer(SharedPrefixTrainer):
             found = [self.checkpoints.newest() if self.accelerator.is_main_process else None]
             resume_from_checkpoint = broadcast_object_list(found)[0]
         elif resume_from_checkpoint and self.accelerator.is_main_process:
-            verify(Path(resume_from_checkpoint))
+            self.checkpoints.check(Path(resume_from_checkpoint))
         if resume_from_checkpoint:
             written = len(list(Path(resume_from_checkpoint).glob("state-*.json")))
             if written != self.accelerator.num_processes:
@@ -188,7 +190,8 @@ class ResumableTrainer(SharedPrefixTrainer):
                 )
             resume_from_checkpoint = str(resume_from_checkpoint)
             state = TrainerState.load_from_json(os.path.join(resume_from_checkpoint, TRAINER_STATE_NAME))
-            if state.global_step >= (self.args.max_steps if self.args.max_steps > 0 else state.max_steps):
+            last = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
+            if state.global_step >= last or self._load_state(resume_from_checkpoint)["ended"]:
                 return self._restore_finished(resume_from_checkpoint, state)
         return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
 
@@ -197,6 +200,8 @@ class ResumableTrainer(SharedPrefixTrainer):
         self._load_from_checkpoint(checkpoint)
         self._load_rng_state(checkpoint)
         self.state = state
+        if self.accelerator.is_main_process:
+            self.checkpoints.tidy()  # no checkpoint comes any more that would do so
         return TrainOutput(state.global_step, 0.0, {})
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
@@ -215,14 +220,18 @@ class ResumableTrainer(SharedPrefixTrainer):
         if self.args.sync_ref_model:
             load_weights(self.accelerator.unwrap_model(self.ref_model), os.path.join(resume_from_checkpoint, REFERENCE))
 
+    def _load_state(self, checkpoint: str | os.PathLike) -> dict:
+        return load_tree(Path(checkpoint) / self._state_name, self.accelerator.device)
+
     def _load_rng_state(self, checkpoint):
         if checkpoint is None:
             return
-        state = load_tree(Path(checkpoint) / self._state_name, self.accelerator.device)
+        state = self._load_state(checkpoint)
         moment = state["moment"]
         moment["random"] = {name: x.cpu() if isinstance(x, torch.Tensor) else x for name, x in moment["random"].items()}
         self._step, self._buffered_inputs, self.rollout_ids = moment["micro_step"], state["rollouts"], state["rollout_ids"]
         self._metrics["train"].update(moment["metrics"])
+        self.score = state["score"]
         for name, part in self.stateful.items():
             part.load_state_dict(state["stateful"][name])
         if moment["within_step"]:

@@ -1,11 +1,13 @@
-"""SIGTERM and SIGINT: stop where nothing is lost; a second signal stops at once."""
+"""SIGTERM and SIGINT: stop where nothing is lost; a second one, a second or more later, stops at once."""
 
 import os
 import signal
 import sys
+import time
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+TOGETHER = 1.0  # seconds; launchers and `timeout` signal a process and its group, which makes two signals of one request
 
 
 class Stopped(BaseException):
@@ -22,6 +24,7 @@ class StopSignals:
     def __init__(self):
         self.received: signal.Signals | None = None
         self._deferred = False
+        self._since = 0.0
         self._former: dict = {}
 
     def __enter__(self) -> "StopSignals":
@@ -45,8 +48,10 @@ class StopSignals:
 
     def _handle(self, number: int, frame):
         if self.received is not None:
-            os._exit(128 + number)
-        self.received = signal.Signals(number)
+            if time.monotonic() - self._since > TOGETHER:
+                os._exit(128 + number)
+            return
+        self.received, self._since = signal.Signals(number), time.monotonic()
         if not self._deferred:
             raise Stopped(self.received.name)
         print(f"\n{self.received.name}: writing a checkpoint after this micro-step; once more to stop at once", file=sys.stderr)

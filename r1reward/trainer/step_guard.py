@@ -189,6 +189,11 @@ class StepGuard(TrainerCallback):
 
     # ---- restart -------------------------------------------------------------------------------------------------------
 
+    @property
+    def ended(self) -> bool:
+        """Whether a collapse was recorded: a run that is taken up after it trains no further."""
+        return self.collapse is not None
+
     def state_dict(self) -> dict:
         collapse = None if self.collapse is None else vars(self.collapse)
         return {"skipped": self.skipped, "in_a_row": self.in_a_row, "first": self._first, "collapse": collapse}

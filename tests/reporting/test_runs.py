@@ -19,6 +19,12 @@ def test_a_run_folder_may_be_given_itself_and_is_not_searched_below(tmp_path):
     assert find_run_folders([folder]) == [folder]
 
 
+def test_a_run_that_was_set_aside_is_found_by_its_name_only(tmp_path):
+    run, former = write_run(tmp_path / "a-s0", arm="a", seed=0), write_run(tmp_path / "a-s0.former-1", arm="a", seed=0)
+    assert find_run_folders([tmp_path]) == [run]
+    assert find_run_folders([former]) == [former]
+
+
 def test_no_runs_and_no_folder_are_errors_that_name_the_folder(tmp_path):
     with pytest.raises(ValueError, match="no run folder below .*summary.json"):
         load_runs(tmp_path)

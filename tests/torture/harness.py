@@ -22,6 +22,7 @@ import psutil
 import torch
 
 from r1reward.train import STOPPED
+from r1reward.trainer.signals import TOGETHER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 400  # seconds until a start that does not come to its strike, or to its end, counts as hanging
@@ -163,6 +164,8 @@ class Command:
         for number, sent in enumerate(strike.signals):
             # Of two equal signals that wait, the kernel keeps one.
             self._wait(process, log, lambda entries, n=number: sum("signals" in entry for entry in entries) == n, "a handler")
+            if number:
+                time.sleep(TOGETHER + 0.2)  # another request, not the same one again
             os.killpg(process.pid, sent)
 
     def _wait(self, process: subprocess.Popen, log: Path, come: Callable[[list[dict]], bool], what: str) -> list[dict]:
@@ -250,7 +253,7 @@ def draw(
 # ---- judging --------------------------------------------------------------------------------------------------------------
 
 
-def check_starts(quiet: list[Segment], starts: Sequence[Start]):
+def check_starts(starts: Sequence[Start]):
     """See that all starts but the last were struck where they were to be, and went on from the newest whole checkpoint."""
     possible: set[int | None] = {None}  # steps of the checkpoint that the next start may go on from
     for number, start in enumerate(starts):

@@ -101,6 +101,13 @@ def test_a_resumed_job_continues_the_same_wandb_run(tmp_path):
     assert names == {f"run-{(tmp_path / 'wandb_id.train.txt').read_text().strip()}.wandb"}
 
 
+def test_an_id_that_a_full_disk_cut_off_is_made_anew(tmp_path):
+    (tmp_path / "wandb_id.train.txt").write_text("")
+    with start(tmp_path) as tracker:
+        tracker.log({"loss": 1.0}, step=1)
+    assert len((tmp_path / "wandb_id.train.txt").read_text().strip()) == 8
+
+
 def run_python(code: str, *arguments: str, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

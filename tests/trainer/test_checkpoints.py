@@ -66,6 +66,8 @@ def test_a_damaged_one_is_found_and_the_one_before_is_used(tmp_path, name, damag
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert checkpoints.newest() == tmp_path / "checkpoint-4"  # said once
+    shorten(tmp_path / "checkpoint-4" / "model")
+    assert checkpoints.newest() == tmp_path / "checkpoint-4"  # looked at once
     write(checkpoints, 8)
     assert not (tmp_path / "damaged-checkpoint-8").exists()
     assert checkpoints.newest() == path
@@ -96,6 +98,32 @@ def test_one_that_is_written_again_replaces_the_former(tmp_path):
     path = write(checkpoints, 4, content=b"latter")
     verify(path)
     assert (path / "model").read_bytes() == b"latter" * 100
+
+
+def test_killed_while_one_takes_anothers_place_the_former_stays(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep_last=1)
+    path = write(checkpoints, 4, content=b"former")
+    replace, calls = os.replace, []
+
+    def killed(source, target):
+        calls.append(source)
+        if len(calls) == 2:  # the former lies aside, the new one is not yet there
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(Checkpoints, "abandon", lambda self: None)  # a killed process tidies nothing up
+    with pytest.raises(KeyboardInterrupt):
+        parts = checkpoints.partial / "checkpoint-4"
+        checkpoints.replaced.mkdir()
+        parts.mkdir(parents=True)
+        (parts / "model").write_bytes(b"latter")
+        checkpoints.finish(parts, 4)
+    monkeypatch.undo()
+    assert not path.exists()
+    assert Checkpoints(tmp_path).newest() == path
+    assert (path / "model").read_bytes() == b"former" * 100
+    assert not checkpoints.replaced.exists()
 
 
 def test_failing_to_write_leaves_the_former_ones(tmp_path, monkeypatch):

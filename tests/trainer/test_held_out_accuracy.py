@@ -63,6 +63,16 @@ def test_the_best_checkpoints_stay(make_trainer):
     assert metrics[4]["evaluation/out_of_distribution/accuracy"] == 0.25
 
 
+def test_a_checkpoint_that_is_written_again_keeps_its_score(make_trainer):
+    """Resumed from an evaluated checkpoint and stopped in the next step, the trainer writes it anew."""
+    trainer = make_trainer(max_steps=2, save_strategy="steps", save_steps=2, keep_best=1)
+    trainer.add_callback(HeldOutAccuracy(trainer, 2, lambda title: {"held_out": {"accuracy": {"mean": 0.75}}}))
+    trainer.train()
+    other = make_trainer(max_steps=4)
+    other._load_rng_state(trainer.checkpoints.path(2))
+    assert other.score == 0.75
+
+
 def test_evaluating_leaves_the_training_as_it_is(make_trainer, processor, rows):
     """Judging draws no random number and leaves the model in its mode: the weights come out bit for bit the same."""
     plain = make_trainer()

@@ -1,6 +1,7 @@
 """A run that was stopped anywhere and goes on ends as one that was not: weights, optimiser, metrics, completions to the bit."""
 
 import json
+import math
 import signal
 
 import pytest
@@ -14,6 +15,7 @@ from r1reward.trainer.checkpoints import DamagedCheckpoint
 from r1reward.trainer.resumable import EpochSampler
 from r1reward.trainer.signals import StopSignals
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
+from r1reward.trainer.step_guard import StepGuard
 from tests.trainer.conftest import letters
 
 TIMES = ("step_time", "train_runtime")
@@ -170,6 +172,7 @@ def test_resume_restores_every_weight(run):
 def test_a_damaged_checkpoint_is_refused_or_skipped(run):
     settings = {"save_strategy": "steps", "save_steps": 3}
     whole, metrics, _ = run("whole", **settings)
+    assert whole.checkpoints.steps() == [9, 10]
     file = whole.checkpoints.path(10) / "optimizer.pt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1  # one bit
@@ -222,3 +225,29 @@ def test_the_order_of_rows_is_trls_in_every_epoch(run):
         expected = list(stock)
         assert list(ours) == expected
         assert list(ours) == expected  # and again, in a run that begins there
+
+
+def test_a_recorded_collapse_stays_the_end(run, make_model, make_arguments, processor, rows, tmp_path):
+    """A checkpoint written after the collapse restores its weights, and training does not go on from there."""
+
+    def trained(folder, resume=None, **changes):
+        guard = StepGuard(tmp_path / folder, on_collapse="record", max_skipped_steps=1)
+        trainer = StableReinforceTrainer(
+            model=make_model(0),
+            reward=lambda completions, **_: [math.inf] * 16 if guard.trainer.state.global_step >= 2 else letters(completions),
+            args=make_arguments(output_dir=str(tmp_path / folder), max_steps=8, save_strategy="steps", save_steps=3, **changes),
+            step_guard=guard,
+            train_dataset=training_dataset(rows[:8]),
+            processing_class=processor,
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer, guard
+
+    whole, guard = trained("whole")
+    assert guard.collapse.step == whole.state.global_step == 3
+    assert whole.checkpoints.steps() == [3]
+    again, guard_again = trained("whole", resume=True)
+    assert again.state.global_step == 3
+    assert guard_again.collapse == guard.collapse
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name

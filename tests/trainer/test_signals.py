@@ -45,13 +45,16 @@ def test_handlers_are_put_back():
 @pytest.mark.parametrize(("first", "second", "code"), [("SIGTERM", "SIGINT", 130), ("SIGINT", "SIGTERM", 143)])
 def test_a_second_signal_ends_the_process_at_once(first, second, code):
     script = (
-        "import os, signal\n"
+        "import os, signal, time\n"
         "from r1reward.trainer.signals import StopSignals\n"
         "with StopSignals() as signals, signals.deferred():\n"
         f"    os.kill(os.getpid(), signal.{first})\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"  # the same request: `timeout` signals a process and its group
+        "    print('still here', flush=True)\n"
+        "    time.sleep(1.1)\n"
         f"    os.kill(os.getpid(), signal.{second})\n"
-        "    print('still here')\n"
+        "    print('even now')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == code
-    assert "still here" not in done.stdout
+    assert done.stdout == "still here\n"
