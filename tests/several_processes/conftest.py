@@ -22,11 +22,16 @@ def prepared_folder(tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope="session")
-def of_two(prepared_folder):
-    """What each of two processes has of every scenario: one dictionary by name per process."""
+def of_two(prepared_folder, request):
+    """What each of two processes has of every scenario that is tested: one dictionary by name per process."""
+    from tests.several_processes.scenarios import IN_MAKE_TEST, SCENARIOS
+
+    names = SCENARIOS if request.config.getoption("--slow") else IN_MAKE_TEST
     with FileLock(prepared_folder / "launched.lock"):
         if not (prepared_folder / "launched").exists():
             (prepared_folder / "launched").write_text("")
-            code, text = launch("tests.several_processes.worker", str(prepared_folder), folder=prepared_folder)
+            code, text = launch(
+                "tests.several_processes.worker", str(prepared_folder), *names, folder=prepared_folder, timeout=900
+            )
             assert code == 0, text
     return [torch.load(prepared_folder / f"outcomes-{rank}.pt", weights_only=False) for rank in (0, 1)]

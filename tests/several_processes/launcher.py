@@ -12,7 +12,7 @@ ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines
 ACCELERATE += ["--dynamo_backend=no", "--main_process_port=0"]
 
 
-def launch(module: str, *arguments: str, folder: Path, processes: int = 2, timeout: float = 240) -> tuple[int, str]:
+def launch(module: str, *arguments: str, folder: Path, processes: int = 2, timeout: float = 400) -> tuple[int, str]:
     """Run `accelerate launch -m MODULE ARGUMENTS` in a folder; return its exit status and everything it printed.
 
     Raises:

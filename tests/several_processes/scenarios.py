@@ -178,6 +178,14 @@ SCENARIOS = {
 }
 
 
+# One of each kind; the others are slow tests.
+IN_MAKE_TEST = (
+    "batch, paper", "batch, released", "group", "one rollout per prompt", "dapo", "KL in the reward", "as TRL computes",
+    "rows left out", "tasks in unequal parts", "one process unscorable", "images on one process",
+    "a row of NaN on one process", "epochs that do not divide", "fewer rows to evaluate than processes",
+)  # fmt: skip
+
+
 def prepare(folder: Path):
     """Write the tiny model, its processor and the rows, for all processes."""
     processor = build_processor(tokenizer_corpus(num_rows=200), vocab_size=400)
