@@ -9,30 +9,15 @@ from pathlib import Path
 
 import psutil
 
-from tests.end_to_end.test_command_line import SMALL, model_folder, only, steps  # noqa: F401
+from tests.end_to_end.test_command_line import SMALL, model_folder, steps  # noqa: F401
 from tests.several_processes.launcher import launch
 
 
-def test_two_processes_train_and_evaluate(tmp_path, model_folder):  # noqa: F811
-    arguments = [f"model.path={model_folder}", "logger=none", *SMALL, "trainer.micro_batch_size=4", "trainer.eval_steps=1"]
-    arguments += ["trainer.save_steps=1", "data.num_eval=3", "trainer.eval_batch_size=4"]
-    code, text = launch("r1reward.train", *arguments, folder=tmp_path)
-    assert code == 0, text
-    folder = only(tmp_path, "runs/train/*")
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["steps"] == 2 and summary["run"]["processes"] == 2
-    for moment in ("before", "after"):
-        assert summary["evaluation"][moment]["held_out"]["n"] == 3
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in metrics] == [1, 2]
-    assert (folder / "model" / "model.safetensors").is_file()
-    assert (folder / "samples.jsonl").read_text().count('"step": 0') == 8  # the main process's half of the rollouts
-
-
-def test_two_processes_go_on_to_the_same_end(tmp_path, model_folder):  # noqa: F811
+def test_two_processes_train_and_go_on_to_the_same_end(tmp_path, model_folder):  # noqa: F811
     """Stopped by a signal to the launcher, with a checkpoint of both processes; then taken up again in an earlier one."""
-    arguments = [f"model.path={model_folder}", "logger=none", *SMALL, "trainer.micro_batch_size=4", "trainer.evaluate=false"]
-    arguments += ["trainer.max_steps=40", "trainer.save_steps=7", "trainer.keep_last=9", "study=s", "arm=a"]
+    arguments = [f"model.path={model_folder}", "logger=none", *SMALL, "trainer.micro_batch_size=4", "trainer.eval_batch_size=4"]
+    arguments += ["trainer.max_steps=40", "trainer.save_steps=7", "trainer.keep_last=9", "trainer.eval_steps=20"]
+    arguments += ["data.num_eval=3", "study=s", "arm=a"]
     folder = tmp_path / "runs" / "s" / "a-s0"
     stopper = threading.Thread(target=stop_launcher_after, args=(folder / "metrics.jsonl", 4))
     stopper.start()
@@ -48,6 +33,10 @@ def test_two_processes_go_on_to_the_same_end(tmp_path, model_folder):  # noqa: F
     code, text = launch("r1reward.train", *arguments, folder=tmp_path)
     assert code == 0, text
     assert steps(folder) == list(range(1, 41))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 40 and summary["run"]["processes"] == 2
+    assert all(summary["evaluation"][moment]["held_out"]["n"] == 3 for moment in ("before", "after"))
+    assert (folder / "samples.jsonl").read_text().count('"step": 0') == 8  # the main process's half of the rollouts
     whole = (folder / "model" / "model.safetensors").read_bytes()
     for step in (28, 35, 40):
         shutil.rmtree(folder / "checkpoints" / f"checkpoint-{step}")
