@@ -3,7 +3,6 @@ import io
 import json
 import math
 import random
-import time
 
 import numpy as np
 import pytest
@@ -350,9 +349,8 @@ SPAM = [item([x, 5, x + 30, 40], RANDOM.choice(["cat", "dog", f"l{x}"])) for x i
     ],
     ids=["boxes", "one box", "brackets", "objects", "fences", "empty lists", "tags"],
 )
+@pytest.mark.timeout(120)  # a second or so each; with a quadratic search hours
 def test_long_texts_take_little_time(text, semantics):
     solution = listed(*[item([i, i, i + 50, i + 50], label) for i in range(20) for label in ("cat", "dog")])
     for metric in METRICS:
-        start = time.process_time()
         assert 0 <= value(metric, text, solution, semantics) < 0.5
-        assert time.process_time() - start < 3

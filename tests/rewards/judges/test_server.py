@@ -212,20 +212,21 @@ def test_timeouts_leave_no_connections_behind():
 # ---- concurrency -------------------------------------------------------------------------------------------------------
 
 
-def test_256_prompts_of_200_ms_take_less_than_2_seconds():
-    """64 at a time: 0.8 s at best. The best of three counts, for other programs may be busy."""
+def test_256_prompts_of_200_ms_take_a_tenth_of_one_after_another():
+    """64 at a time: 0.8 s at best, of 51. The best of three counts, for other programs may be busy."""
+    one_after_another = 256 * 0.2
     seconds = []
     prompts = [f"{'The reasoning. ' * 100}{n} {n % 2}" for n in range(256)]
     with JudgeServer(lambda r: Answer(r.prompt[-1], delay=0.2)) as server:
         asked = judge(server, concurrency=64)
         asked(["warm 1"], read_digit)  # the client is made with the first call
-        while len(seconds) < 3 and min(seconds, default=2.0) >= 2.0:
+        while len(seconds) < 3 and min(seconds, default=one_after_another) >= one_after_another / 10:
             began = time.monotonic()
             assert asked(prompts, read_digit) == [Opinion(n % 2) for n in range(256)]
             seconds.append(time.monotonic() - began)
     print(f"256 prompts in {seconds} s")
     assert server.peak == 64 and asked.statistics()["calls"] == len(server.requests) == 1 + 256 * len(seconds)
-    assert 0.8 <= min(seconds) < 2.0
+    assert 0.8 <= min(seconds) < one_after_another / 10
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 200])
