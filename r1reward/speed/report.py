@@ -195,11 +195,11 @@ def checkpoints_line(results: dict) -> list[str]:
     if "checkpoints" not in results:
         return []
     measured = results["checkpoints"]
-    pairs = zip(measured["seconds"]["with"], measured["seconds"]["without"], strict=True)
-    shares = [100 * (saved / plain - 1) for saved, plain in pairs]
+    intervals = zip(measured["seconds"]["saving"], measured["seconds"]["training"], strict=True)
+    shares = [100 * saving / training for saving, training in intervals]
     return [
         f"A checkpoint every {measured['interval']} steps ({measured['bytes'] / 1e6:.0f} MB, the default of the embedded run) "
-        f"adds {median(shares):.1f} [{min(shares):.1f}, {max(shares):.1f}] % to its training, in {len(shares)} pairs of runs."
+        f"takes {median(shares):.1f} [{min(shares):.1f}, {max(shares):.1f}] % of its training, in {len(shares)} intervals."
     ]
 
 

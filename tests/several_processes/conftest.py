@@ -7,6 +7,13 @@ from filelock import FileLock
 from tests.several_processes.launcher import launch
 
 
+def pytest_collection_modifyitems(items):
+    """A launch loads torch several times; a hang is the launcher's to find."""
+    for item in items:
+        if "several_processes" in item.nodeid:
+            item.add_marker(pytest.mark.timeout(1500))
+
+
 @pytest.fixture(scope="session")
 def prepared_folder(tmp_path_factory, worker_id):
     """The folder that pytest's processes share, with the tiny model in it."""
