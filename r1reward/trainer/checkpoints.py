@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from r1reward.tracking.records import write_whole
+
 PREFIX, PARTIAL, REPLACED, DAMAGED, MANIFEST = "checkpoint-", ".partial", ".replaced", "damaged-", "manifest.json"
 
 
@@ -84,10 +86,7 @@ class Checkpoints:
             with ThreadPoolExecutor() as pool:
                 sums = dict(zip((path.relative_to(parts).as_posix() for path in files), pool.map(_seal, files), strict=True))
             body = {"step": step, "score": score, "files": sums}
-            with open(parts / MANIFEST, "w", encoding="utf-8") as file:
-                json.dump({**body, "sha256": _digest(body)}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
+            write_whole(parts / MANIFEST, json.dumps({**body, "sha256": _digest(body)}, indent=1))
             _sync_folder(parts)
             target = self.path(step)
             if target.exists():  # of this very step, or of a run that went on from an earlier one

@@ -3,7 +3,6 @@
 Shapes: B rows of a micro-batch, T completion tokens. Log-probabilities and log-ratios are in nats.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+
+from r1reward.tracking.records import to_line, write_whole
 
 # Tensors of a micro-batch that are looked at and saved; the pixels are not: the rows' ids say which images they are.
 TENSORS = (
@@ -270,17 +271,7 @@ def save_diagnosis(diagnosis: Diagnosis, path: Path) -> str | None:
     """Write the diagnosis as JSON, non-finite numbers as the run folder writes them; returns why that failed, if it did."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_plain(asdict(diagnosis)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_whole(path, to_line(asdict(diagnosis), indent=2))
     except OSError as error:
         return str(error)
     return None
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

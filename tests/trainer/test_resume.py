@@ -110,6 +110,12 @@ def same(first: StableReinforceTrainer, second: StableReinforceTrainer):
             assert torch.equal(second.ref_model.state_dict()[name], value), name
 
 
+def base_of(settings: dict) -> int:
+    """Seed of the model that a resumed run begins with: another one, for all weights must come from the checkpoint, unless the
+    reference or the adapted weights are the base model's."""
+    return 0 if {"beta", "kl_in_reward", "lora"} & settings.keys() else 1
+
+
 def in_make_test(*names: str) -> list:
     """All settings, those not named marked slow."""
     return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS]
@@ -125,9 +131,7 @@ def test_killed_between_checkpoints(run, name):
     for killed_in in (5, 8, 10):
         folder = f"killed {killed_in}"
         _, before, drawn = run(folder, recorder=Recorder(killed_in * per_step, kill), **settings)
-        fixed = {"beta", "kl_in_reward", "lora"} & settings.keys()  # the reference or the frozen part is the base model
-        seed = 0 if fixed else 1  # other base weights: all must come from the checkpoint
-        resumed, after, drawn_later = run(folder, seed=seed, resume=True, **settings)
+        resumed, after, drawn_later = run(folder, seed=base_of(settings), resume=True, **settings)
         assert min(after) == (killed_in - 1) // 3 * 3 + 1
         same(whole, resumed)
         assert before | after == metrics
@@ -148,8 +152,7 @@ def test_stopped_by_a_signal_after_any_micro_step(run, name):
         stopped, before, drawn = run(folder, recorder=recorder, signals=signals, **settings)
         assert stopped.state.global_step == stopped_after // per_step
         assert len(stopped.checkpoints.steps()) == 1
-        seed = 0 if {"beta", "kl_in_reward", "lora"} & settings.keys() else 1
-        resumed, after, drawn_later = run(folder, seed=seed, resume=True, **settings)
+        resumed, after, drawn_later = run(folder, seed=base_of(settings), resume=True, **settings)
         assert not before.keys() & after.keys()
         assert not drawn.keys() & drawn_later.keys()  # a rollout batch that was sampled is not sampled again
         same(whole, resumed)
