@@ -77,7 +77,7 @@ def _restarts(config: DictConfig) -> bool:
 def _how_to_go_on(config: DictConfig, folder: Path) -> str:
     """The same settings find the run by themselves; others need its name."""
     same = "The same command without trainer.resume=restart" if _restarts(config) else "The same command"
-    others = shlex.join([f"arm='{config.arm}'", "trainer.resume=force"])
+    others = shlex.join([f'arm="{config.arm}"', "trainer.resume=force"])
     newest = f"{same} goes on from its newest checkpoint; to go on with other settings, add: {others}"
     return f"\nwhat was recorded is in {folder}. {newest}"
 

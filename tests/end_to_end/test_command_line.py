@@ -177,7 +177,7 @@ def test_a_disk_that_refuses_a_checkpoint_ends_the_run_and_the_same_command_fini
     text = run(tmp_path, *arguments, code=5, before=limit)
     assert "error: could not write" in text and "raise the limit" in text and "Traceback" not in text
     assert "The same command goes on from its newest checkpoint" in text
-    assert """add: "arm='a'" trainer.resume=force""" in text
+    assert """add: 'arm="a"' trainer.resume=force""" in text
     folder = tmp_path / "runs" / "s" / "a-s0"
     assert not list((folder / "checkpoints").iterdir())  # nothing half-written stays
     run(tmp_path, *arguments)
