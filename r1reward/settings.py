@@ -10,45 +10,55 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from r1reward.models.adapters import AdapterSettings
 from r1reward.models.loading import ModelSettings
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which rows are trained and evaluated on. `reader` decides which of the other fields are used.
+    """Which rows are trained and evaluated on. `reader` decides which of the other fields are used; setting others is an error.
 
     Attributes:
-        reader: `shapes` (generated), `r1_reward_jsonl` (preferences, as the R1-Reward authors released them) or `vlm_r1_jsonl`
-            (questions with known answers, as VLM-R1 reads them).
+        reader: `shapes` (generated), `r1_reward_jsonl` (preferences, as the R1-Reward authors released them), `vlm_r1_jsonl`
+            (questions with known answers, as VLM-R1 reads them) or `mixed` (several of these in one run).
+        sources: By name, the settings of what is mixed (mixed); a name stands before the ids of its rows. Each source reads,
+            generates and holds out by its own settings, and the splits are joined; the last four settings below are those of
+            the mix, which hold for the images of all sources.
         prompt: Name of the judge prompt (`r1reward.data.prompts`); jsonl rows carry their own.
         num_train: Training rows to generate (shapes).
-        num_eval: Rows per evaluation split: generated (shapes) or at most taken (jsonl); each is judged in both orders.
+        num_eval: Rows per evaluation split: generated (shapes) or at most taken, evenly spaced (jsonl). Each
+            preference row is judged in both orders.
         seed: Seed of the generated world, or of the split into training and held-out rows. Independent of the run's seed, so
             that all seeds of a study are evaluated on the same rows.
         levels: Difficulty levels of the shapes world, of 1, 2, 3.
-        path: File of preference rows (jsonl).
+        tasks: Tasks of the shapes world, in turn: `preference`, `rec`, `ovd`, `multiple_choice`, `yes_no`, `number` (shapes).
+        path: File of the rows (jsonl).
         image_root: Folder that relative image paths start from, and that no image path may leave; null: the folder of `path`.
-        held_out_fraction: Part of the images held out for evaluation, between 0 and 1 (jsonl).
+        held_out_fraction: Part of the images held out for evaluation, at least 0 and below 1 (jsonl).
         limit: Read only that many rows; null: all (jsonl).
         task: Task of the rows that name none, one of `reward.tasks` (vlm_r1_jsonl).
-        max_image_pixels: Images of more pixels are refused before they are decoded (jsonl).
-        max_image_bytes: Image files of more bytes are refused (jsonl).
+        num_frames: Frames shown of a video, which is a folder of them (vlm_r1_jsonl).
+        max_image_pixels: Images of more pixels are refused before they are decoded (jsonl, mixed).
+        max_image_bytes: Image files of more bytes are refused (jsonl, mixed).
         on_bad_image: What happens where an image that was readable at the start is not any more: `stop` the run, or `skip` the
-            prompt, whose rollouts then take no part in the update (jsonl).
-        max_bad_images: Prompts that `skip` may skip in the whole run before it stops all the same (jsonl).
+            prompt, whose rollouts then take no part in the update (jsonl, mixed).
+        max_bad_images: Prompts that `skip` may skip in the whole run before it stops all the same (jsonl, mixed).
     """
 
-    reader: Literal["shapes", "r1_reward_jsonl", "vlm_r1_jsonl"]
+    reader: Literal["shapes", "r1_reward_jsonl", "vlm_r1_jsonl", "mixed"]
+    sources: dict[str, "DataSettings"] = field(default_factory=dict)
     prompt: str = "short"
     num_train: int = 4096
     num_eval: int = 600
     seed: int = 0
     levels: list[int] = field(default_factory=lambda: [1, 2, 3])
+    tasks: list[str] = field(default_factory=lambda: ["preference"])
     path: str | None = None
     image_root: str | None = None
     held_out_fraction: float = 0.1
     limit: int | None = None
     task: str | None = None
+    num_frames: int = 8
     max_image_pixels: int = 100_000_000
     max_image_bytes: int = 50_000_000
     on_bad_image: Literal["stop", "skip"] = "stop"
@@ -62,10 +72,14 @@ class KlSettings:
     Attributes:
         coefficient: Its weight; 0 switches it off and no reference model is loaded.
         placement: `reward` (k1 per token inside the reward, as Reinforce++) or `loss` (k3 in the loss, as GRPO).
+        sync_steps: The reference model moves towards the policy every that many optimiser steps; null: it stays.
+        sync_mixup: Weight of the policy in that move, above 0 and at most 1.
     """
 
     coefficient: float = 0.0
     placement: Literal["reward", "loss"] = "loss"
+    sync_steps: int | None = None
+    sync_mixup: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -318,6 +332,14 @@ class TrainSettings:
         study: Name of the study: groups run folders and W&B runs.
         arm: Name of the variant within the study; runs of one arm differ in the seed alone.
         seed: Seed of everything that training draws: row order, sampling, initialisation of adapters.
+        stage: `rl`, or `sft`: supervised training on the solutions of the same rows, as many prompts per step in the same order
+            (`r1reward.trainer.supervised`). One command serves both stages, so settings that act in RL alone are left unused in
+            `sft`: the groups algorithm, clip and advantage_filter but for `algorithm.num_generations`, by which batch sizes are
+            divided; the consistency judge; and of the trainer `temperature`, `top_p`, `top_k`, `use_vllm` and
+            `skip_zero_advantage`.
+        model: The policy.
+        adapter: What is trained of it.
+        template: By task, the text around the question, with `{question}` in it; other tasks show the question as it is.
     """
 
     study: str
@@ -331,6 +353,9 @@ class TrainSettings:
     reward: RewardSettings
     trainer: TrainerSettings
     logger: LoggerSettings
+    stage: Literal["rl", "sft"] = "rl"
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    template: dict[str, str] = field(default_factory=dict)
 
 
 def parse_settings(cls: type, values: Any, where: str = ""):

@@ -36,8 +36,8 @@ def main(config: DictConfig) -> float | None:
         from r1reward.reporting.study import print_run
 
         print_run(summary, folder)
-    after = summary["evaluation"]["after"].get("held_out")
-    return after["accuracy"]["mean"] if after else None
+    accuracy = summary["evaluation"]["after"].get("held_out", {}).get("accuracy")
+    return accuracy["mean"] if accuracy else None
 
 
 def _run(config: DictConfig, signals) -> tuple[dict, Path]:

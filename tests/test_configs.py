@@ -18,7 +18,9 @@ from tests.reference_config import REFERENCE, composed, reference_text
 
 GROUPS = (
     "model",
+    "adapter",
     "data",
+    "template",
     "algorithm",
     "clip",
     "advantage_filter",
@@ -30,6 +32,7 @@ GROUPS = (
 )
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_FOLDER / group).glob("*.yaml"))]
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml"))
+STUDIES = [name for name in EXPERIMENTS if name.startswith("ablate_")]  # they bring a sweep; the others are one run
 EVALUATION_OPTIONS = [
     (group, path.stem) for group in ("benchmark", "backend") for path in sorted((CONFIG_FOLDER / group).glob("*.yaml"))
 ]
@@ -47,7 +50,9 @@ def test_every_yaml_is_covered():
     known |= {CONFIG_FOLDER / "experiment" / f"{name}.yaml" for name in EXPERIMENTS}
     known |= {CONFIG_FOLDER / "component" / f"{name}.yaml" for name in COMPONENTS}
     known |= {CONFIG_FOLDER / group / f"{name}.yaml" for group, name in EVALUATION_OPTIONS}
-    known |= {CONFIG_FOLDER / f"{name}.yaml" for name in ("train", "evaluate", "cold_start", "train.reference")}
+    known |= {
+        CONFIG_FOLDER / f"{name}.yaml" for name in ("train", "evaluate", "cold_start", "cold_start_visual", "train.reference")
+    }
     assert set(CONFIG_FOLDER.rglob("*.yaml")) == known
 
 
@@ -60,7 +65,7 @@ def test_every_option_becomes_settings(group, name, tmp_path):
         assert arguments.generation_batch_size == settings.trainer.rollout_batch_size
 
 
-@pytest.mark.parametrize(("group", "name"), [*EVALUATION_OPTIONS, *(o for o in OPTIONS if o[0] == "model")])
+@pytest.mark.parametrize(("group", "name"), [*EVALUATION_OPTIONS, *(o for o in OPTIONS if o[0] in ("model", "template"))])
 def test_every_option_of_an_evaluation_becomes_settings(group, name):
     settings = compose_settings(composed(f"{group}={name}", name="evaluate"), EvaluateSettings)
     assert settings.sampling().temperature == 0.0
@@ -74,7 +79,15 @@ def test_every_component_becomes_settings(name, tmp_path):
     trainer_arguments(settings_of("+experiment=ablate_components", f"component={name}"), tmp_path)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", sorted(set(EXPERIMENTS) - set(STUDIES)))
+def test_a_recipe_is_one_run_under_its_own_name(name):
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = compose("train", overrides=[f"+experiment={name}"], return_hydra_config=True)
+    assert config.study == name and config.hydra.mode is None and not config.hydra.sweeper.params
+    settings_of(f"+experiment={name}")
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_job_of_an_experiment_becomes_settings(name, tmp_path):
     """Each value that the experiment sweeps over is composed; settings it does not name stay the defaults."""
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from r1reward.benchmarks.items import Benchmark, Item
 from r1reward.benchmarks.protocols import requests
 from r1reward.benchmarks.scores import summarise
+from r1reward.benchmarks.sharing import in_shared_batches
 from r1reward.benchmarks.verdicts import ORDERS, Table, Vote
 from r1reward.data.rows import PreferenceRow
 from r1reward.inference.reward_model import Judgement, RewardModel
@@ -58,8 +59,7 @@ def judge_both_orders(
 ) -> BothOrders:
     """Judge each row as given and with its responses swapped, 2n verdicts in all.
 
-    Processes of one training share the batches, and each returns all verdicts. The batches are those of one process, so that
-    the verdicts are the same however many there are. All processes must call this.
+    Processes of one training share the batches (`in_shared_batches`), and all must call this.
 
     Args:
         rows: The rows, the same on all processes.
@@ -67,23 +67,10 @@ def judge_both_orders(
         max_new_tokens: Longest completion in tokens.
         on_progress: Called with the number of verdicts just made, on each process with those of all.
     """
-    from torch import distributed
-
-    shared = distributed.is_available() and distributed.is_initialized()
-    rank, world = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
     shown = rows + [row.swapped() for row in rows]
-    order = sorted(range(len(shown)), key=lambda i: len(shown[i].text()))  # little is padded
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    judged: dict[int, Judgement] = {}
-    for start in range(0, len(batches), world):
-        at_once = batches[start : start + world]
-        for batch in at_once[rank : rank + 1]:  # none where fewer are left than there are processes
-            judged |= zip(batch, reward_model.judge([shown[i] for i in batch], batch_size, max_new_tokens), strict=True)
-        on_progress(sum(map(len, at_once)))
-    parts = [judged]
-    if shared:
-        parts = [{} for _ in range(world)]
-        distributed.all_gather_object(parts, judged)
-    judged = {index: judgement for part in parts for index, judgement in part.items()}
-    judgements = [judged[index] for index in range(len(shown))]
+
+    def judged(batch: list[int]) -> list[Judgement]:
+        return reward_model.judge([shown[i] for i in batch], batch_size, max_new_tokens)
+
+    judgements = in_shared_batches([len(row.text()) for row in shown], batch_size, judged, on_progress)
     return BothOrders(rows, judgements[: len(rows)], judgements[len(rows) :])

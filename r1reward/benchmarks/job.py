@@ -86,9 +86,11 @@ def evaluate(
     folder, started = Path(folder), time.perf_counter()
     if settings.benchmark.name in TASKS:
         _check_task(settings)
-        rows = read_rows(settings.benchmark)
+        rows = read_rows(settings.benchmark, settings.template)
         wanted = [(row.id, "forward") for row in rows]
     else:
+        if settings.template:
+            raise ValueError(f"template has no effect on {settings.benchmark.name}, which has judge prompts; set template=none")
         benchmark = read(settings.benchmark)
         check_votes(benchmark, settings.protocol, settings.votes)
         rows, wanted = [item.row for item in benchmark.items], requests(benchmark, settings.protocol, settings.seed)

@@ -7,12 +7,10 @@ The dataset keeps all of them in images/, its videos without the folder "video".
 """
 
 import os
-import re
 from pathlib import Path
 
-import numpy as np
-
 from r1reward.benchmarks.items import Parsed, Source, image_of, text_of
+from r1reward.data.frames import extraction, frame_files, sample_frames
 from r1reward.data.jsonl import Problem, path_below
 from r1reward.data.rows import ImageSource
 
@@ -21,8 +19,6 @@ FETCH = (
     "MM-RLHF-RewardBench: hf download yifanzhang114/MM-RLHF-RewardBench --repo-type dataset --local-dir mm_rlhf_rewardbench, "
     "then path=mm_rlhf_rewardbench; its images/ holds the images and a folder of frames for each video."
 )
-_FRAMES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_VIDEOS = (".mp4", ".webm", ".mkv", ".avi", ".mov")
 
 
 def official_category(path: str) -> str:
@@ -40,23 +36,6 @@ def official_category(path: str) -> str:
 def released_category(path: str) -> str:
     """Where R1-Reward's released scorer counts the path: the first of the words that it contains anywhere."""
     return next(category for category in SIZES if category in path)
-
-
-def sample_frames(files: list[str], num_frames: int) -> list[str]:
-    """At most `num_frames` of the files, evenly spaced from the first to the last after a natural sort (2 before 10).
-
-    The indices are those of the released evaluation, `linspace(0, n - 1, num_frames)` rounded down, but on sorted files
-    (R1-Reward's script takes them in the order of the file system), and a video with fewer frames shows each once (there,
-    some come several times).
-    """
-    ordered = sorted(files, key=_natural_key)
-    indices = np.linspace(0, len(ordered) - 1, min(num_frames, len(ordered)), dtype=int)
-    return [ordered[index] for index in indices]
-
-
-def _natural_key(file: str) -> list[tuple[str, int]]:
-    numbers_and_text = re.findall(r"([0-9]+)|([^0-9]+)", os.path.basename(file))
-    return [(text, int(number or 0)) for number, text in numbers_and_text]
 
 
 def source(num_frames: int) -> Source:
@@ -98,17 +77,12 @@ def _frames(path: str, root: Path, num_frames: int) -> tuple[tuple[ImageSource, 
     bare = path.removeprefix("video/")
     folders = [path_below(root, name, "video") for name in (path, f"images/{path}", f"images/{bare}")]
     for folder in filter(os.path.isdir, folders):
-        files = [os.path.join(folder, name) for name in os.listdir(folder) if name.lower().endswith(_FRAMES)]
-        if files:
+        if files := frame_files(folder):
             chosen = sample_frames(files, num_frames)
             return tuple(ImageSource(path=file) for file in chosen), ("short_videos",) if len(files) < num_frames else ()
     return (ImageSource(path=next(filter(os.path.exists, folders), folders[0])),), ()
 
 
 def _hint(missing: list[str]) -> str:
-    for path in missing:
-        for ending in _VIDEOS:
-            if os.path.isfile(path + ending):
-                command = f"mkdir -p {path} && ffmpeg -i {path}{ending} -vf fps=1 {path}/%04d.jpg"
-                return f"\nVideos are read as folders of frames; extract them: {command}"
-    return ""
+    command = next(filter(None, map(extraction, missing)), None)
+    return "" if command is None else f"\nVideos are read as folders of frames; extract them: {command}"

@@ -80,6 +80,7 @@ class EvaluateSettings:
     """A whole evaluation.
 
     Attributes:
+        template: By task, the text around the question, with `{question}` in it (referring, detection); empty: as it is.
         protocol: Which orders are judged, and when a verdict is right (`r1reward.benchmarks.protocols`).
         buckets: `official` categories, or `released` as R1-Reward's scorer counts them.
         votes: Verdicts per item and order; more than one are sampled, and the majority counts.
@@ -97,6 +98,7 @@ class EvaluateSettings:
     benchmark: BenchmarkSettings
     model: ModelSettings
     backend: BackendSettings
+    template: dict[str, str] = field(default_factory=dict)
     protocol: Literal["both_orders", "official", "released"] = "both_orders"
     buckets: Literal["official", "released"] = "official"
     votes: int = 1

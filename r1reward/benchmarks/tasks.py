@@ -2,6 +2,7 @@
 `detection`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from r1reward.benchmarks.settings import BenchmarkSettings, EvaluateSettings
 from r1reward.benchmarks.verdicts import Vote
 from r1reward.data.images import upright_size
 from r1reward.data.rows import TaskRow
+from r1reward.data.templates import apply_templates, check_templates, fill_in
 from r1reward.data.vlm_r1_jsonl import read as read_vlm_r1
 from r1reward.rewards.grounding import ToPixels
 
@@ -19,28 +21,43 @@ TASKS = {"referring": "rec", "detection": "ovd"}
 READINGS = {"referring": grounding.READINGS, "detection": detection.READINGS}
 
 
-def read_rows(settings: BenchmarkSettings) -> list[TaskRow]:
+def read_rows(settings: BenchmarkSettings, templates: Mapping[str, str] | None = None) -> list[TaskRow]:
     """The rows of a file in VLM-R1's format (.jsonl) or of COCO annotations (.json).
+
+    Args:
+        settings: Where the rows come from.
+        templates: By task, the text around the question (`r1reward.data.templates`); for COCO annotations, instead of the
+            instructions of `coco_files.PROMPTS`.
 
     Raises:
         ValueError: With file, row, field and remedy.
     """
     if settings.path is None:
         raise ValueError(f"benchmark.path is not set: give the file for {settings.name} (.jsonl as VLM-R1's, or COCO's .json)")
-    task = TASKS[settings.name]
+    templates, task = templates or {}, TASKS[settings.name]
+    check_templates(templates)
+    if templates and task not in templates:
+        raise ValueError(f"template has no effect: it is for {', '.join(templates)}, and {settings.name} asks for {task}")
     if Path(settings.path).suffix != ".json":
-        return [row for row in read_vlm_r1(settings.path, task, settings.image_root, settings.limit) if row.task == task]
+        rows = read_vlm_r1(settings.path, task, settings.image_root, settings.limit, num_frames=settings.num_frames)
+        return apply_templates([row for row in rows if row.task == task], templates)
     if settings.image_root is None:
         raise ValueError("benchmark.image_root is not set: give the folder of the images of the COCO annotations")
     return coco_files.read(
         settings.path,
         settings.image_root,
         task=task,
+        prompt=_coco_prompt(task, templates),
         num_absent=settings.num_absent,
         seed=settings.seed,
         max_boxes_per_category=settings.max_boxes_per_category,
         limit=settings.limit,
     ).rows
+
+
+def _coco_prompt(task: str, templates: Mapping[str, str]) -> str | None:
+    """The prompt with {labels} in it, whose first line is the question; None where there is no template."""
+    return fill_in(templates[task], coco_files.PROMPTS[task].splitlines()[0]) if templates else None
 
 
 def task_results(settings: EvaluateSettings, rows: list[TaskRow], votes: list[Vote]) -> dict:
@@ -115,5 +132,5 @@ def _to_pixels(settings: EvaluateSettings, rows: list[TaskRow]) -> list[ToPixels
     if settings.backend.kind == "openai":
         raise ValueError("a model behind a server: set model.coordinates to the way in which it writes boxes")
     config = AutoConfig.from_pretrained(resolve(model.path), trust_remote_code=model.trust_remote_code)
-    coordinates = coordinates_of(config.model_type, load_processor(model), model.coordinates)
+    coordinates = coordinates_of(config.model_type, load_processor(model), model.coordinates, model.family)
     return [partial(coordinates.to_pixels, image_size=upright_size(row.images[0])) if row.images else None for row in rows]

@@ -1,45 +1,104 @@
 """From `DataSettings` to rows: the training rows and the evaluation splits."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from r1reward.data.images import BadImages, ImageLimits
-from r1reward.data.rows import PreferenceRow, Row, to_training_row
+from r1reward.data.rows import Row, to_training_row
+from r1reward.data.split import at_most, split
+from r1reward.data.templates import apply_templates, check_templates
 from r1reward.settings import DataSettings
+
+IMAGES = ("max_image_pixels", "max_image_bytes", "on_bad_image", "max_bad_images")  # hold for all images of a run
+_FILE = ("path", "image_root", "held_out_fraction", "num_eval", "seed", "limit", *IMAGES)
+USED = {  # settings that act, by reader
+    "shapes": ("prompt", "num_train", "num_eval", "seed", "levels", "tasks"),
+    "r1_reward_jsonl": _FILE,
+    "vlm_r1_jsonl": (*_FILE, "task", "num_frames"),
+    "mixed": ("sources", *IMAGES),
+}
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Training rows, and evaluation rows by the name of their split."""
+    """Training rows, and evaluation rows by the name of their split; both may hold preference and task rows."""
 
     train: list[Row]
-    evaluation: dict[str, list[PreferenceRow]]
+    evaluation: dict[str, list[Row]]
 
 
-def build_splits(settings: DataSettings) -> Splits:
+def build_splits(settings: DataSettings, templates: Mapping[str, str] | None = None) -> Splits:
     """Read or generate all rows; every problem is reported before anything trains.
+
+    Args:
+        settings: Where the rows come from.
+        templates: By task, the text around the question (`r1reward.data.templates`).
 
     Raises:
         ValueError: With file, row, field and remedy.
     """
+    templates = templates or {}
+    check_templates(templates)
+    check_used(settings, "data")
+    if settings.reader == "mixed":
+        from r1reward.data.mixed import join, source_settings
+
+        splits = join({name: _read_source(name, source) for name, source in source_settings(settings).items()})
+    else:
+        splits = _read(settings)
+    tasks = {row.task for rows in (splits.train, *splits.evaluation.values()) for row in rows}
+    if templates and not tasks & templates.keys():
+        raise ValueError(f"template has no effect on rows of the tasks {', '.join(sorted(tasks))}; set template=none")
+    return Splits(
+        apply_templates(splits.train, templates),
+        {name: apply_templates(rows, templates) for name, rows in splits.evaluation.items()},
+    )
+
+
+def check_used(settings: DataSettings, where: str) -> None:
+    """See that nothing is set that the reader does not use.
+
+    Raises:
+        ValueError: With the setting, and where it would act.
+    """
+    defaults = DataSettings(settings.reader)
+    for name in (field.name for field in fields(DataSettings) if field.name not in ("reader", *USED[settings.reader])):
+        if getattr(settings, name) != getattr(defaults, name):
+            readers = " or ".join(reader for reader, used in USED.items() if name in used)
+            raise ValueError(f"{where}.{name} has no effect with {where}.reader={settings.reader}; it is for {readers}")
+
+
+def _read_source(name: str, settings: DataSettings) -> Splits:
+    try:
+        return _read(settings)
+    except ValueError as error:
+        raise ValueError(f"data.sources.{name}: {error}") from None
+
+
+def _read(settings: DataSettings) -> Splits:
     if settings.reader == "shapes":
         return _shapes(settings)
     if settings.path is None:
         raise ValueError("data.path is not set: give the jsonl file, for example data.path=preferences.jsonl")
+    if settings.held_out_fraction and settings.num_eval < 1:
+        raise ValueError(
+            f"data.num_eval must be at least 1 row, got {settings.num_eval}; data.held_out_fraction=0 holds nothing out"
+        )
     limits = bad_images(settings).limits
     if settings.reader == "vlm_r1_jsonl":
-        from r1reward.data.vlm_r1_jsonl import read
+        from r1reward.data.vlm_r1_jsonl import read as read_tasks
 
-        rows = read(settings.path, settings.task, image_root=settings.image_root, limit=settings.limit, limits=limits)
-        return Splits(rows, {})
-    from r1reward.data.r1_reward_jsonl import read, split
-
-    rows = read(settings.path, image_root=settings.image_root, limit=settings.limit, limits=limits)
-    if settings.num_eval < 1:
-        raise ValueError(
-            f"data.num_eval must be at least 1 row, got {settings.num_eval}; trainer.evaluate=false skips evaluation"
+        rows = read_tasks(
+            settings.path, settings.task, settings.image_root, settings.limit, limits=limits, num_frames=settings.num_frames
         )
-    train, held_out = split(rows, settings.held_out_fraction, settings.seed, image_root=settings.image_root)
-    return Splits(train, {"held_out": held_out[: settings.num_eval]} if held_out else {})
+    else:
+        from r1reward.data.r1_reward_jsonl import read as read_preferences
+
+        rows = read_preferences(settings.path, settings.image_root, settings.limit, limits=limits)
+    root = Path(settings.path).parent if settings.image_root is None else settings.image_root
+    train, held_out = split(rows, settings.held_out_fraction, settings.seed, root)
+    return Splits(train, {"held_out": at_most(held_out, settings.num_eval)} if held_out else {})
 
 
 def bad_images(settings: DataSettings) -> BadImages:
@@ -53,8 +112,10 @@ def bad_images(settings: DataSettings) -> BadImages:
 
 
 def _shapes(settings: DataSettings) -> Splits:
-    from r1reward.data.shapes.rows import preference_row
+    from r1reward.data.shapes.visual_tasks import TASKS, world_row
 
+    if not settings.tasks or not set(settings.tasks) <= set(TASKS):
+        raise ValueError(f"data.tasks={settings.tasks}: give tasks of the shapes world, of {', '.join(TASKS)}")
     if not settings.levels or not set(settings.levels) <= {1, 2, 3}:
         raise ValueError(f"data.levels={settings.levels}: give levels of the shapes world, of 1, 2 and 3")
     sizes = {"train": settings.num_train, "held_out": settings.num_eval, "out_of_distribution": settings.num_eval}
@@ -62,7 +123,10 @@ def _shapes(settings: DataSettings) -> Splits:
         if size < 1:
             raise ValueError(f"data: the split {name} needs at least 1 row, got {size}")
     rows = {
-        split: [preference_row(settings.seed, split, index, settings.prompt, tuple(settings.levels)) for index in range(size)]
+        split: [
+            world_row(settings.seed, split, index, settings.tasks, settings.prompt, tuple(settings.levels))
+            for index in range(size)
+        ]
         for split, size in sizes.items()
     }
     return Splits(rows.pop("train"), rows)

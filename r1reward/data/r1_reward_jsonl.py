@@ -13,9 +13,7 @@ Both prompt layouts in circulation are understood, "[Response 1]" alone on a lin
 is cut at the responses, so that they can be shown in the other order, and put together again to the same character.
 """
 
-import os
 import re
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -45,55 +43,6 @@ def read(
         image_root, limit, check_images, limits: See `r1reward.data.jsonl.read_rows`, as are errors and ids.
     """
     return read_rows(path, _parse, image_root, limit, check_images, limits)
-
-
-def split(
-    rows: list[PreferenceRow], held_out_fraction: float, seed: int, image_root: str | Path | None = None
-) -> tuple[list[PreferenceRow], list[PreferenceRow]]:
-    """Split into (train, held_out) so that no image is in both; rows without images are kept together by question.
-
-    A hash of the seed and the image's name decides, so the split depends neither on the order of the rows nor on the
-    machine, and a row stays on its side when others come or go (`limit`). The fraction is met on average, not exactly.
-
-    Args:
-        rows: The rows; both parts keep their order.
-        held_out_fraction: Expected part of the images that is held out, at least 0 and below 1.
-        seed: Another seed gives another split.
-        image_root: Name images by their path from here. By default by file name, so that the same file name in two
-            folders counts as one image.
-
-    Raises:
-        ValueError: The fraction is out of range, or one side would be empty.
-    """
-    if not 0 <= held_out_fraction < 1:
-        raise ValueError(f"held_out_fraction must be at least 0 and below 1, got {held_out_fraction}")
-    if held_out_fraction == 0:
-        return list(rows), []
-    keys = [_split_keys(row, image_root) for row in rows]
-    group = {key: key for found in keys for key in found}
-
-    def leader(key: str) -> str:
-        while group[key] != key:
-            group[key] = group[group[key]]
-            key = group[key]
-        return key
-
-    for found in keys:  # a row with several images ties them to one side; the least name leads, whatever the order
-        for key in found[1:]:
-            first, second = sorted((leader(found[0]), leader(key)))
-            group[second] = first
-    train: list[PreferenceRow] = []
-    held_out: list[PreferenceRow] = []
-    for row, found in zip(rows, keys, strict=True):
-        draw = int.from_bytes(sha256(f"{seed}:{leader(found[0])}".encode()).digest()[:8], "big") / 2**64
-        (held_out if draw < held_out_fraction else train).append(row)
-    if not train or not held_out:
-        raise ValueError(
-            f"splitting {len(rows)} rows with {len(set(map(leader, group)))} different images leaves one side empty; "
-            "use more images, another held_out_fraction or seed, or give image_root if files in different folders "
-            "share a name"
-        )
-    return train, held_out
 
 
 def _parse(data: dict, line: int, root: Path) -> PreferenceRow:
@@ -201,16 +150,3 @@ def _read_answer(answer: Any) -> int:
     if type(first) is int and first in (1, 2):
         return first
     raise Problem("answer", f'must be 1 or 2, got {shown(answer)}; write ["<answer>1</answer>"] or ["<answer>2</answer>"]')
-
-
-def _split_keys(row: PreferenceRow, image_root: str | Path | None) -> list[str]:
-    """Names that do not depend on the machine: of the row's images, or of its question if it has none."""
-    keys = []
-    for image in row.images:
-        if image.path is None:
-            keys.append("bytes:" + sha256(image.data).hexdigest())
-        elif image_root is None:
-            keys.append("file:" + os.path.basename(image.path))
-        else:
-            keys.append("file:" + Path(os.path.relpath(image.path, image_root)).as_posix())
-    return keys or ["question:" + row.question]

@@ -3,8 +3,9 @@
 One JSON object per line:
 
     conversations        [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]; later turns are not read;
-                         "<image>" in the question is taken out, images stand before the text
+                         "<image>" and "<video>" in the question are taken out, images stand before the text
     image                path of the image, or a list of paths; absent for a text-only row
+    video                ours: path of a folder of frames, of which evenly spaced ones become the row's images in their order
     task                 ours: names the row's reward, one of those under `reward.tasks`
     accu_reward_method   VLM-R1's: the same by the names of its methods (see `METHODS`)
     id                   optional, as are `category` and `level`
@@ -13,12 +14,14 @@ A row that names no task has the one of the file (`data.task`).
 """
 
 import math
+import os
 from functools import partial
 from pathlib import Path
 
+from r1reward.data.frames import FRAMES, extraction, frame_files, sample_frames
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
-from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, read_rows, shown
-from r1reward.data.rows import PREFERENCE, TaskRow
+from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, path_below, read_rows, shown
+from r1reward.data.rows import PREFERENCE, ImageSource, TaskRow
 
 # The tasks of conf/reward/tasks whose first term is what VLM-R1 computes under these names.
 METHODS = {
@@ -44,6 +47,7 @@ def read(
     limit: int | None = None,
     check_images: bool = True,
     limits: ImageLimits = DEFAULT_LIMITS,
+    num_frames: int = 8,
 ) -> list[TaskRow]:
     """Read a JSONL file in VLM-R1's format.
 
@@ -51,11 +55,14 @@ def read(
         path: The JSONL file.
         task: The task of rows that name none.
         image_root, limit, check_images, limits: See `r1reward.data.jsonl.read_rows`, as are errors and ids.
+        num_frames: Frames taken of each video, at least 1.
     """
-    return read_rows(path, partial(_parse, task=task), image_root, limit, check_images, limits)
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be at least 1 frame of a video, got {num_frames}")
+    return read_rows(path, partial(_parse, task=task, num_frames=num_frames), image_root, limit, check_images, limits)
 
 
-def _parse(data: dict, line: int, root: Path, task: str | None) -> TaskRow:
+def _parse(data: dict, line: int, root: Path, task: str | None, num_frames: int) -> TaskRow:
     turns = data.get("conversations")
     example = '[{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]'
     if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns[:2]):
@@ -66,24 +73,53 @@ def _parse(data: dict, line: int, root: Path, task: str | None) -> TaskRow:
                 "conversations", f"not a question and then an answer, but from {shown(turn['from'])}; write {example}"
             )
     question, answer = turns[0].get("value"), turns[1].get("value")
-    if not isinstance(question, str) or not question.replace("<image>", "").strip():
+    if not isinstance(question, str) or not _without_marks(question):
         raise Problem("conversations", f"the question must be a text, got {shown(question)}; write {example}")
     if not isinstance(answer, str | int | float) or isinstance(answer, bool) or not str(answer).strip():
         raise Problem("conversations", f"the answer must be a text or a number, got {shown(answer)}; write {example}")
     if isinstance(answer, float) and not math.isfinite(answer):
         raise Problem("conversations", f"the answer {answer} is too large for a number; write it as a text")
-    names = data.get("image", [])
-    images = image_sources(names if isinstance(names, list) else [names], root)
-    if question.count("<image>") > len(images):
-        counts = f"{len(images)} given, but the question has {question.count('<image>')} times <image>"
-        raise Problem("image", f"{counts}; give a path for each, or take <image> out of a question without images")
     return TaskRow(
-        images=images,
-        prompt=checked_text(question.replace("<image>", "").strip(), "conversations"),
+        images=_images(data, question, root, num_frames),
+        prompt=checked_text(_without_marks(question), "conversations"),
         solution=checked_text(str(answer), "conversations"),
         task=_task(data, task),
         **common_fields(data, line),
     )
+
+
+def _without_marks(question: str) -> str:
+    return question.replace("<image>", "").replace("<video>", "").strip()
+
+
+def _images(data: dict, question: str, root: Path, num_frames: int) -> tuple[ImageSource, ...]:
+    """The row's images, or the frames of its video."""
+    names, video = data.get("image"), data.get("video")
+    names = [] if names is None else names if isinstance(names, list) else [names]
+    if names and video is not None:
+        raise Problem("video", "given as well as image; leave one of them out, or write the video's frames as images")
+    for mark, given in (("image", len(names)), ("video", int(video is not None))):
+        if question.count(f"<{mark}>") > given:
+            counts = f"{given} given, but the question has {question.count(f'<{mark}>')} times <{mark}>"
+            raise Problem(mark, f"{counts}; give a path for each, or take <{mark}> out of a question without {mark}s")
+    return image_sources(names, root) if video is None else _frames(video, root, num_frames)
+
+
+def _frames(video: object, root: Path, num_frames: int) -> tuple[ImageSource, ...]:
+    if not isinstance(video, str) or not video:
+        raise Problem("video", f"must be the path of a folder of frames, got {shown(video)}; write it as a text")
+    folder = path_below(root, video, "video")
+    files = frame_files(folder) if os.path.isdir(folder) else []
+    if not files:
+        command = extraction(folder)
+        if command is not None:
+            raise Problem("video", f"{shown(video)} is read as a folder of frames; extract them and name the folder: {command}")
+        state = "holds no frames" if os.path.isdir(folder) else "there is no such folder"
+        remedy = (
+            f"put its frames ({', '.join(FRAMES)}) there, or set image_root (now {root}) to the folder that paths start from"
+        )
+        raise Problem("video", f"{folder}: {state}; {remedy}")
+    return tuple(ImageSource(path=file) for file in sample_frames(files, num_frames))
 
 
 def _task(data: dict, default: str | None) -> str:

@@ -3,7 +3,7 @@
 from r1reward.data.images import open_image
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Completion, Sampling
-from r1reward.models.loading import ModelSettings, load_processor, resolve
+from r1reward.models.loading import ModelSettings, load_processor, pixel_limits, resolve
 
 
 class VllmBackend:
@@ -21,7 +21,6 @@ class VllmBackend:
 
         self._vllm = vllm
         self._processor = load_processor(settings)
-        limits = {key: getattr(settings, key) for key in ("min_pixels", "max_pixels") if getattr(settings, key) is not None}
         self._engine = vllm.LLM(
             model=resolve(settings.path),
             # weights of 32 bits are for training; evaluation samples from what generation computes with
@@ -30,7 +29,7 @@ class VllmBackend:
             gpu_memory_utilization=gpu_memory,
             tensor_parallel_size=tensor_parallel,
             limit_mm_per_prompt={"image": max_images},
-            mm_processor_kwargs=limits or None,
+            mm_processor_kwargs=pixel_limits(settings, self._processor) or None,
         )
 
     def complete(self, rows: list[Row], votes: int, sampling: Sampling, seed: int) -> list[list[Completion]]:

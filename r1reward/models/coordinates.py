@@ -9,9 +9,10 @@ target is written in the model's space. The spaces, by the names that `model.coo
     thousand_y_first   thousandths as y1, x1, y2, x2 (Gemini)
     unit               fractions of the image's width and height, 0 to 1
 
-Which one a model was trained to write is in `FAMILIES`, with the source. Every space has its origin at the top left corner of
-the image, and x2, y2 are its right and bottom edge: the whole image is (0, 0, width, height). Some documents say 0 to 999 where
-others by the same authors say 0 to 1000; their conversions use 1000, and so do we (an edge moves by 0.1 % at most).
+Which one a model was trained to write, and the source, is in its family (`r1reward.models.families`). Every space has its
+origin at the top left corner of the image, and x2, y2 are its right and bottom edge: the whole image is (0, 0, width, height).
+Some documents say 0 to 999 where others by the same authors say 0 to 1000; their conversions use 1000, and so do we (an edge
+moves by 0.1 % at most).
 
 Sizes are (width, height) of the image that goes to the processor: decoded and turned upright by its EXIF orientation, as
 `r1reward.data.images.open_image` returns it. A prompt with several images has one size per image, and a box belongs to one of
@@ -22,8 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from r1reward.models.families import Size, family_of, known
+
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
-Size = tuple[int, int]  # width, height in pixels
 
 
 @dataclass(frozen=True)
@@ -74,53 +76,40 @@ class Coordinates:
         return _order(tuple(round(min(max(edge, 0.0), limit), self.decimals) for edge, limit in edges), self.y_first)
 
 
-@dataclass(frozen=True)
-class Family:
-    """What is known about the models of one `config.model_type`.
-
-    Attributes:
-        space: The one of `SPACES` that they were trained to write; None where no author says so.
-        source: Where that is written, or why there is none.
-        resize: From the image processor and the size of an image to its size after the resize; None where there is no one
-            resized image, because the processor cuts it into tiles or crops it.
-    """
-
-    space: str | None
-    source: str
-    resize: Callable[[object, Size], Size] | None = None
-
-
-def coordinates_of(model_type: str, processor, name: str | None = None) -> Coordinates:
+def coordinates_of(model_type: str, processor, name: str | None = None, family: str | None = None) -> Coordinates:
     """The coordinates in which a model writes boxes.
 
     Args:
-        model_type: Family of the model, its `config.model_type`.
+        model_type: Type of the model, its `config.model_type`.
         processor: The processor that the model is used with; only `resized_pixels` needs it. Its pixel limits and patch
             sizes are read whenever a box is converted, so that limits changed later act too.
         name: One of `SPACES`, to override the family's own, say after a fine-tuning that taught another one.
+        family: Dotted path of a family of the user's own (`model.family`).
 
     Raises:
-        ValueError: Unknown name; a family without documented coordinates and no name; or `resized_pixels` for a family whose
-            processor makes no one resized image.
+        ValueError: Unknown name; no name for a model without a known family, or of one without documented coordinates; or
+            `resized_pixels` for a family whose processor makes no one resized image.
     """
-    family = FAMILIES.get(model_type, Family(None, "not a family known here"))
-    possible = SPACES if family.resize else tuple(_FIXED)
-    name = family.space if name is None else name
-    if name is None:
-        raise ValueError(
-            f"model type {model_type!r} has no documented coordinates ({family.source}). Set model.coordinates to what your "
-            f"prompts ask for: {', '.join(possible)}. Documented: {', '.join(key for key in FAMILIES if FAMILIES[key].space)}."
-        )
-    if name not in SPACES:
-        raise ValueError(f"model.coordinates={name} is unknown; choose one of {', '.join(possible)}")
-    if name not in possible:
-        raise ValueError(
-            f"model.coordinates={name}: the processor of model type {model_type!r} makes no one resized image (it cuts images "
-            f"into tiles or crops them), or is not known here; choose one of {', '.join(possible)}"
-        )
     if name in _FIXED:
         return _FIXED[name]
-    return Coordinates(name, partial(size_after, family.resize, processor.image_processor))
+    if name not in (None, RESIZED_PIXELS):
+        raise ValueError(f"model.coordinates={name} is unknown; choose one of {', '.join(SPACES)}")
+    of_model = family_of(model_type, family)
+    possible = SPACES if of_model.resize else tuple(_FIXED)
+    name = name or of_model.space
+    if name is None:
+        documented = ", ".join(sorted(key for key, each in known().items() if each.space))
+        raise ValueError(
+            f"model type {model_type!r} has no documented coordinates ({of_model.source}). Set model.coordinates to what your "
+            f"prompts ask for: {', '.join(possible)}. Documented: {documented}."
+        )
+    if name not in possible:
+        tiled = "its processor makes no one resized image (it cuts images into tiles or crops them)"
+        raise ValueError(
+            f"model type {model_type!r} cannot write {name}: {tiled if name in SPACES else 'there is no such space'}; "
+            f"choose one of {', '.join(possible)}"
+        )
+    return _FIXED.get(name) or Coordinates(name, partial(size_after, of_model.resize, processor.image_processor))
 
 
 def size_after(resize: Callable[[object, Size], Size], image_processor, image_size: Size) -> Size:
@@ -138,33 +127,6 @@ def size_after(resize: Callable[[object, Size], Size], image_processor, image_si
         return resize(image_processor, image_size)
     except ValueError as error:
         raise ValueError(f"an image of {image_size[0]} x {image_size[1]} pixels cannot be resized: {error}") from error
-
-
-def _resize_qwen(image_processor, image_size: Size) -> Size:
-    """To multiples of a merged patch within the pixel limits. The processor's own function, so that the two cannot differ."""
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
-
-    width, height = image_size
-    factor = image_processor.patch_size * image_processor.merge_size
-    least, most = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]  # areas, whatever their names say
-    height, width = smart_resize(height, width, factor, min_pixels=least, max_pixels=most)
-    return width, height
-
-
-def _resize_glm(image_processor, image_size: Size) -> Size:
-    """As Qwen's, but the limits count a still image as `temporal_patch_size` frames."""
-    from transformers.models.glm4v.image_processing_glm4v import smart_resize
-
-    width, height = image_size
-    frames, factor = image_processor.temporal_patch_size, image_processor.patch_size * image_processor.merge_size
-    least, most = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
-    height, width = smart_resize(frames, height, width, frames, factor, min_pixels=least, max_pixels=most)
-    return width, height
-
-
-def _resize_gemma(image_processor, image_size: Size) -> Size:
-    """Every image to one size. With pan and scan there are crops besides; the whole image is still the first."""
-    return image_processor.size["width"], image_processor.size["height"]
 
 
 def _original(image_size: Size) -> Size:
@@ -206,41 +168,3 @@ _FIXED = {  # the spaces that need no processor
     )
 }
 SPACES = (RESIZED_PIXELS, *_FIXED)
-
-_QWEN3_VL = "github.com/QwenLM/Qwen3-VL, cookbooks/2d_grounding.ipynb: relative, 0 to 1000"
-_QWEN3_5 = "github.com/QwenLM/Qwen3.8-Flash-Next, a maintainer in issue 4: still relative, 0 to 1000"
-_INTERNVL = (
-    "internvl.readthedocs.io, chat data format, grounding: round(x / width * 1000); its RefCOCO evaluation divides by 1000"
-)
-_GLM_V = "github.com/zai-org/GLM-V, README: normalised by width or height and scaled by 1000 (its GUI prompts say 0-999)"
-_GLM_46V = "github.com/zai-org/GLM-skills, glmv-grounding: round(x / width * 1000)"
-
-FAMILIES = {
-    "qwen2_vl": Family("thousand", "arXiv 2409.12191, section 2.2.1: normalised within [0, 1000)", _resize_qwen),
-    "qwen2_5_vl": Family(
-        RESIZED_PIXELS,
-        "arXiv 2502.13923, section 2.2.1: absolute positions; "
-        "github.com/QwenLM/Qwen3-VL, qwen-vl-finetune/tools/process_bbox.ipynb: of the resized image",
-        _resize_qwen,
-    ),
-    "qwen3_vl": Family("thousand", _QWEN3_VL, _resize_qwen),
-    "qwen3_vl_moe": Family("thousand", _QWEN3_VL, _resize_qwen),
-    "qwen3_5": Family("thousand", _QWEN3_5, _resize_qwen),
-    "qwen3_5_moe": Family("thousand", _QWEN3_5, _resize_qwen),
-    "internvl": Family("thousand", _INTERNVL),
-    "internvl_chat": Family("thousand", _INTERNVL),
-    "glm4v": Family("thousand", _GLM_V, _resize_glm),
-    "glm4v_moe": Family("thousand", _GLM_V, _resize_glm),
-    "glm46v": Family("thousand", _GLM_46V, _resize_glm),
-    "gemma3": Family(
-        None, "huggingface.co/google/gemma-3-4b-it, discussion 38: not documented, perhaps as Gemini", _resize_gemma
-    ),
-    "smolvlm": Family(None, "huggingface.co/blog/smol2operator: no grounding before fine-tuning, for which `unit` worked best"),
-    "idefics3": Family(None, "no published convention was found"),
-    "llava": Family(
-        None,
-        "LLaVA-1.5 saw fractions of an image padded to a square, github.com/haotian-liu/LLaVA issue 606, "
-        "but the processor in transformers crops to the centre",
-    ),
-    "llava_onevision": Family(None, "asked and not answered in github.com/EvolvingLMMs-Lab/LLaVA-OneVision-2 issues 39 and 63"),
-}

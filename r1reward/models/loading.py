@@ -1,12 +1,14 @@
 """Loading a policy and its processor: the embedded one, a local folder or a hub id, all by the same classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from pickle import UnpicklingError  # the error alone: nothing is unpickled here
-from typing import Literal
+from typing import Any, Literal
 
-EMBEDDED = "embedded"
+from r1reward.models.families import Family, family_of
+
+EMBEDDED = {"embedded": "cold_start", "embedded_visual": "cold_start_visual"}  # folders in this package
 
 
 class UnusableModel(ValueError):
@@ -18,13 +20,17 @@ class ModelSettings:
     """Which model is trained, and how it is loaded.
 
     Attributes:
-        path: `embedded` (the cold-start checkpoint in the package), a folder, or a hub id.
+        path: `embedded` or `embedded_visual` (the cold-start checkpoints in the package), a folder, or a hub id.
         dtype: Data type of the weights in training: `float32`, `bfloat16` or `float16`.
         attn_implementation: `sdpa`, `flash_attention_2`, `eager`; null leaves it to transformers.
-        min_pixels: Smallest size of a resized image in pixels; null keeps the processor's.
-        max_pixels: Largest size of a resized image in pixels; null keeps the processor's.
-        freeze_vision: Whether the vision tower is left as it is.
+        min_pixels: Smallest size of a resized image in pixels; null keeps the processor's. Where images are cut into tiles,
+            the whole image beside them does not count. A family whose processor has no such limit refuses it.
+        max_pixels: Largest size of a resized image in pixels, as `min_pixels`.
+        freeze: Parts that are left as they are: `vision` (the vision tower), `projector` (what brings its features to the
+            language model), or both.
         trust_remote_code: Whether code that comes with the weights may run.
+        family: Dotted path of a `r1reward.models.families.Family` for a model that is not of a family known here; null: found
+            by the model's type.
         coordinates: How the model writes boxes (`r1reward.models.coordinates`); null: as its family was trained to.
     """
 
@@ -33,20 +39,21 @@ class ModelSettings:
     attn_implementation: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
-    freeze_vision: bool = False
+    freeze: list[Literal["vision", "projector"]] = field(default_factory=list)
     trust_remote_code: bool = False
+    family: str | None = None
     coordinates: Literal["pixels", "resized_pixels", "thousand", "thousand_y_first", "unit"] | None = None
 
 
-def embedded_checkpoint() -> Path:
-    """Folder of the cold-start checkpoint that ships in the package."""
-    return Path(str(resources.files("r1reward") / "models" / "cold_start"))
+def embedded_checkpoint(name: str = "embedded") -> Path:
+    """Folder of a cold-start checkpoint that ships in the package, one of `EMBEDDED`."""
+    return Path(str(resources.files("r1reward") / "models" / EMBEDDED[name]))
 
 
 def resolve(path: str) -> str:
     """The folder or hub id behind a model's path; a clear error where a folder was meant and is not there."""
-    if path == EMBEDDED:
-        folder = embedded_checkpoint()
+    if path in EMBEDDED:
+        folder = embedded_checkpoint(path)
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"the embedded checkpoint is missing from {folder}; make it with `make cold-start`")
         return str(folder)
@@ -56,22 +63,27 @@ def resolve(path: str) -> str:
             raise ValueError(f"model.path={path}: the folder holds no model (no config.json)")
         return str(folder)
     if path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
-        raise ValueError(f"model.path={path}: no such folder. Give a folder, a hub id such as org/name, or `{EMBEDDED}`.")
+        known = ", ".join(EMBEDDED)
+        raise ValueError(f"model.path={path}: no such folder. Give a folder, a hub id such as org/name, or one of {known}.")
     return path
 
 
-def load_model(settings: ModelSettings):
-    """The policy in the data type asked for, with the vision tower frozen if asked for.
+def load_model(settings: ModelSettings, quantization=None):
+    """The policy in the data type asked for, with the parts frozen that are to be left as they are.
 
     Raises:
-        UnusableModel: The weights are a pickle with code in it, or no vision tower was found to freeze.
+        UnusableModel: The weights are a pickle with code in it, a part to freeze was not found, or `model.family` is not the
+            model's.
     """
     import torch
     from transformers import AutoModelForImageTextToText
 
+    family = _family(settings) if settings.freeze or settings.family is not None else None
     options = {"dtype": getattr(torch, settings.dtype), "trust_remote_code": settings.trust_remote_code}
     if settings.attn_implementation is not None:
         options["attn_implementation"] = settings.attn_implementation
+    if quantization is not None:
+        options["quantization_config"] = quantization
     try:
         model = AutoModelForImageTextToText.from_pretrained(resolve(settings.path), **options)
     except UnpicklingError:
@@ -79,20 +91,66 @@ def load_model(settings: ModelSettings):
             f"model.path={settings.path}: its weights are a pickle that holds more than tensors, which is not opened; convert "
             "them to safetensors"
         ) from None
-    if settings.freeze_vision:
-        frozen = [name for name, _ in model.named_parameters() if ".visual." in name or "vision_tower" in name]
-        if not frozen:
-            raise UnusableModel(f"model.freeze_vision: found no vision tower in {type(model).__name__}")
-        for name in frozen:
-            model.get_parameter(name).requires_grad_(False)
+    for part in settings.freeze:
+        parameters = [parameter for name, parameter in model.named_parameters() if family.part_of(name) == part]
+        if not parameters:
+            raise UnusableModel(
+                f"model.freeze={part}: found none of it in {type(model).__name__}, where its family says "
+                f"{', '.join(family.vision + family.projector)}"
+            )
+        for parameter in parameters:
+            parameter.requires_grad_(False)
     return model
 
 
 def load_processor(settings: ModelSettings):
-    """The processor, padding on the left (right padding misaligns M-RoPE), with the pixel limits asked for."""
+    """The processor, padding on the left (right padding misaligns M-RoPE), with the pixel limits asked for.
+
+    Raises:
+        UnusableModel: It cannot keep to the limits, or needs a package that is not installed (SmolVLM: num2words).
+    """
     from transformers import AutoProcessor
 
-    limits = {key: getattr(settings, key) for key in ("min_pixels", "max_pixels") if getattr(settings, key) is not None}
-    return AutoProcessor.from_pretrained(
-        resolve(settings.path), padding_side="left", trust_remote_code=settings.trust_remote_code, **limits
-    )
+    try:
+        processor = AutoProcessor.from_pretrained(
+            resolve(settings.path), padding_side="left", trust_remote_code=settings.trust_remote_code
+        )
+    except ImportError as error:
+        raise UnusableModel(f"model.path={settings.path}: its processor needs a package: {error}") from None
+    for name, value in pixel_limits(settings, processor).items():
+        setattr(processor.image_processor, name, value)
+    return processor
+
+
+def pixel_limits(settings: ModelSettings, processor) -> dict[str, Any]:
+    """The attributes of a processor's image processor that keep images between the limits asked for; none if none are.
+
+    Raises:
+        UnusableModel: It cannot keep to them, or it is not known how.
+    """
+    least, most = settings.min_pixels, settings.max_pixels
+    given = [limit for limit in (least, most) if limit is not None]
+    if not given:
+        return {}
+    asked = f"model.min_pixels={'null' if least is None else least}, model.max_pixels={'null' if most is None else most}"
+    limits = _family(settings).limits
+    if limits is None:
+        raise UnusableModel(
+            f"{asked}: the family does not say how limits reach its processor; leave both null or give it `limits`"
+        )
+    if given[0] < 1 or given != sorted(given):
+        raise UnusableModel(f"{asked}: expected at least one pixel, and no more at least than at most")
+    try:
+        return limits(processor.image_processor, least, most)
+    except ValueError as error:
+        raise UnusableModel(f"{asked}: {error}") from None
+
+
+def _family(settings: ModelSettings) -> Family:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(resolve(settings.path), trust_remote_code=settings.trust_remote_code)
+    try:
+        return family_of(config.model_type, settings.family)
+    except ValueError as error:
+        raise UnusableModel(str(error)) from None

@@ -8,7 +8,7 @@ on this model runs on that one. Two settings are not scaled-down copies, because
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from r1reward.data.prompts import PROMPTS
+from r1reward.data.rows import PREFERENCE
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -130,13 +131,20 @@ def build_model(
     return model
 
 
-def tokenizer_corpus(seed: int = 0, num_rows: int = 4000) -> list[str]:
+def tokenizer_corpus(seed: int = 0, num_rows: int = 4000, tasks: Sequence[str] = (PREFERENCE,)) -> list[str]:
     """Texts of the shapes world and the judge prompts, from which the tokenizer is learnt."""
     from r1reward.data.shapes.annotator import Annotator
     from r1reward.data.shapes.rows import make_row
+    from r1reward.data.shapes.task_annotator import TaskAnnotator
+    from r1reward.data.shapes.visual_tasks import make_task
 
     texts = list(PROMPTS.values())
     for index in range(num_rows):
-        row = make_row(seed, "train", index)
-        texts += [row.question.text, *row.responses(), row.trace(Annotator(), random.Random(index))]
+        task, rng = tasks[index % len(tasks)], random.Random(index)
+        if task == PREFERENCE:
+            row = make_row(seed, "train", index)
+            texts += [row.question.text, *row.responses(), row.trace(Annotator(), rng)]
+        else:
+            example = make_task(seed, "train", index, task)
+            texts += [example.question, TaskAnnotator().trace(rng, example)]
     return texts

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from r1reward.data.rows import PREFERENCE
 from r1reward.reporting.runs import Run
 from r1reward.reporting.style import INK, MUTED, below, figure_of, in_our_look, look, note, put_title, save
 from r1reward.reporting.summary import Comparison, Estimate
@@ -19,15 +20,18 @@ def accuracy(comparison: Comparison, path: Path, title: str = "Accuracy before a
     rows = len(comparison.arms)
     figure = figure_of(4.9 * len(splits) + 1.6, 0.52 * rows + 1.95)
     axes = figure.subplots(1, len(splits), sharey=True, sharex=True, squeeze=False)
-    ends = [50.0]
+    only_pairs = comparison.tasks == [PREFERENCE]
+    of = "pairs (each judged in both orders)" if only_pairs else "rows"
+    ends = [50.0] if only_pairs else []
     for axis, (split, members) in zip(axes.flat, splits, strict=True):
         for row, (arm, before, after) in enumerate(members):
             ends += _draw_arm(axis, row, look(row)[0], before, after, [_after(run, split) for run in arm.runs])
-        axis.axvline(50, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+        if only_pairs:
+            axis.axvline(50, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
         axis.set_title(split.replace("_", " ").capitalize(), loc="left", fontsize=10.5, fontweight="bold", color=INK)
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
-        axis.set_xlabel("accuracy, % of pairs (each judged in both orders)", color=MUTED)
+        axis.set_xlabel(f"{comparison.accuracy_name}, % of {of}", color=MUTED)
     first = axes[0, 0]
     first.set_ylim(rows - 0.4, -0.6)  # first arm on top
     span = max(ends) - min(ends)
@@ -42,7 +46,7 @@ def accuracy(comparison: Comparison, path: Path, title: str = "Accuracy before a
     bars = ["t-interval across seeds" if several else "", "bootstrap interval over items where n=1" if single else ""]
     caption = f"Hollow: before training; filled: after; bars: 95 % {', '.join(bar for bar in bars if bar)}"
     caption += "; small dots: seeds" if several else ""
-    caption += "; dashed: guessing, 50 %"
+    caption += "; dashed: guessing, 50 %" if only_pairs else ""
     put_title(figure, title)
     height = figure.get_figheight()
     figure.tight_layout(rect=(0, below(figure, caption), 1, 1 - 0.4 / height), w_pad=2)

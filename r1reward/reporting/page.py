@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+from r1reward.data.rows import PREFERENCE
 from r1reward.reporting import table
 from r1reward.reporting.runs import Run
 from r1reward.reporting.summary import ArmSummary, Comparison
@@ -34,6 +35,7 @@ def write_page(
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((Path(__file__).parent / "page.html.j2").read_text(encoding="utf-8"))
     categories = sorted({category for arm in comparison.arms for category in arm.by_category})
+    categories = [] if categories == [""] else categories  # then they have none, and it would say what the table says
     text = template.render(
         title=title or default_title(comparison),
         question=question or default_question(comparison),
@@ -47,6 +49,8 @@ def write_page(
             (arm.arm, [table.share(arm.by_category.get(category), len(arm.runs)) for category in categories])
             for arm in comparison.arms
         ],
+        task_columns=table.TASK_COLUMNS,
+        task_rows=table.task_rows(comparison),
         figures={name: data_uri(path) for name, path in figures.items()},
         arms=[_arm(arm, comparison, output) for arm in comparison.arms],
         unfinished=[_link(run, output) for run in comparison.unfinished],
@@ -67,9 +71,10 @@ def default_title(comparison: Comparison) -> str:
 def default_question(comparison: Comparison) -> str:
     split = comparison.split.replace("_", "-")
     others = [arm.arm for arm in comparison.arms if arm.arm != comparison.baseline]
+    what = f"judge {split} pairs" if comparison.tasks == [PREFERENCE] else f"answer {split} rows"
     if not others:
-        return f"How accurately does {comparison.baseline} judge {split} pairs before and after training?"
-    return f"After training, how accurately do {', '.join(others)} judge {split} pairs, next to {comparison.baseline}?"
+        return f"How accurately does {comparison.baseline} {what} before and after training?"
+    return f"After training, how accurately do {', '.join(others)} {what}, next to {comparison.baseline}?"
 
 
 def choose_samples(samples: list[dict], count: int = SAMPLES_PER_ARM) -> list[dict]:

@@ -4,6 +4,8 @@ A number that is not finite is never drawn as if it were: the curve ends there, 
 """
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,20 @@ PANELS = (
     Panel("loss", "Size of the loss", "|loss|, log scale", "log"),
     Panel("grad_norm", "Gradient norm", "log scale", "log"),
 )
+
+
+_TASK_TERM = re.compile(r"rewards/(.+)/([^/]+)/mean")
+
+
+def panels(metrics: Iterable[dict]) -> list[Panel]:
+    """`PANELS`, and after the first one those of the tasks whose terms are in the metrics (`RoutedReward`)."""
+    found = {}
+    for key in dict.fromkeys(key for row in metrics for key in row):
+        if match := _TASK_TERM.fullmatch(key):
+            is_share = match[2] in ("format", "result")
+            unit, kind = ("% of rollouts", "share") if is_share else ("mean over rollouts", "linear")
+            found[key] = Panel(key, f"{match[1]}: {match[2]}", unit, kind)
+    return [PANELS[0], *(found[key] for key in sorted(found, key=lambda key: key.split("/")[1])), *PANELS[1:]]
 
 
 @dataclass(frozen=True)
@@ -182,7 +198,7 @@ def _draw_series(axis, members: list[Series], panel: Panel, colour: str, style) 
 def _panels_to_draw(arms: dict[str, list[Run]]) -> tuple[list[tuple[Panel, dict[str, list[Series]]]], list[str]]:
     """Panels with their series by arm, and the titles of those that are zero at every step of every run."""
     drawn, flat = [], []
-    for panel in PANELS:
+    for panel in panels(row for runs in arms.values() for run in runs for row in run.metrics):
         members = {arm: [s for run in runs if (s := series(run, panel)) is not None] for arm, runs in arms.items()}
         members = {arm: found for arm, found in members.items() if found}
         if not members:

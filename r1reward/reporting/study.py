@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
+from r1reward.data.rows import PREFERENCE
 from r1reward.tracking.redaction import refuse_secrets
 
 
@@ -43,15 +44,7 @@ def print_run(summary: dict, folder: str | Path) -> None:
     from r1reward.reporting.plots import learning_curve
 
     for split, after in summary["evaluation"]["after"].items():
-        before = summary["evaluation"]["before"][split]
-        print(f"\n{split.replace('_', ' ')}: {after['n']} items, each judged in both orders")
-        for key, name in (
-            ("accuracy", "accuracy"),
-            ("both_orders_correct", "right in both orders"),
-            ("first_position_rate", "first response preferred"),
-            ("format_rate", "well-formed verdicts"),
-        ):
-            print(f"  {name:<26} {_interval(before[key])}  ->  {_interval(after[key])}")
+        print_split(split, summary["evaluation"]["before"][split], after)
     if summary["collapse"]["collapsed"]:
         print(f"\ncollapsed at step {summary['collapse']['step']}: {summary['collapse']['reason']}")
     if skipped := summary["collapse"]["skipped_steps"]:
@@ -59,6 +52,31 @@ def print_run(summary: dict, folder: str | Path) -> None:
     print(f"\nrun folder  {shown(folder)}")
     if summary["steps"]:
         print(f"plot        {shown(learning_curve(folder))}")
+
+
+def print_split(split: str, before: dict, after: dict) -> None:
+    """One split's results before and after training: as a whole, and by task where it has other rows than pairs."""
+    tasks = after.get("by_task", {})
+    how = "each answered once" if tasks else "each judged in both orders"
+    if PREFERENCE in tasks:
+        how = f"{tasks[PREFERENCE]['n']} of them pairs, judged in both orders, the others answered once"
+    print(f"\n{split.replace('_', ' ')}: {after['n']} items, {how}")
+    if failed := after.get("unscored"):
+        print(f"  {failed} of them in no accuracy: their reward failed")
+    for key, name in (
+        ("accuracy", "accuracy"),
+        ("both_orders_correct", "right in both orders"),
+        ("first_position_rate", "first response preferred"),
+        ("format_rate", "well-formed completions" if tasks else "well-formed verdicts"),
+    ):
+        if key in after:
+            print(f"  {name:<26} {_interval(before[key])}  ->  {_interval(after[key])}")
+    for task, result in tasks.items():
+        former = before["by_task"][task]
+        if len(tasks) > 1:
+            print(f"  {f'{task}: accuracy':<26} {_interval(former['accuracy'])}  ->  {_interval(result['accuracy'])}")
+        for name, value in result["terms"].items():
+            print(f"  {f'{task}: {name}':<26} {_mean(former['terms'][name])}  ->  {_mean(value)}")
 
 
 def shown(path: str | Path) -> str:
@@ -71,3 +89,7 @@ def _interval(value: dict | None) -> str:
     if value is None:  # nothing to measure it on, such as a position rate without a single verdict
         return "    – "
     return f"{100 * value['mean']:5.1f} % [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
+
+
+def _mean(value: dict | None) -> str:
+    return "    – " if value is None else f"{value['mean']:7.3f} [{value['low']:.3f}, {value['high']:.3f}]"

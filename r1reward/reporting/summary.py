@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from r1reward.benchmarks.statistics import mean_interval, paired_difference
+from r1reward.data.rows import PREFERENCE
 from r1reward.reporting.config_diff import ConfigDifference, config_differences
 from r1reward.reporting.runs import Run, group_by_arm
 
@@ -37,6 +38,20 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class TaskSummary:
+    """One arm on the rows of one task.
+
+    Attributes:
+        before, after: Accuracy, before and after training.
+        terms: By name of the reward's terms, the first one first: their means before and after training.
+    """
+
+    before: Estimate | None
+    after: Estimate | None
+    terms: dict[str, tuple[Estimate | None, Estimate | None]]
+
+
+@dataclass(frozen=True)
 class ArmSummary:
     """One row of the table. Every estimate is None where no run of the arm measured it.
 
@@ -50,6 +65,7 @@ class ArmSummary:
         tokens: Completion length in tokens.
         minutes: Mean time of a run, from start to end.
         by_category: Accuracy after training by category of question.
+        by_task: What `measure` tells apart by task; empty for preference pairs alone.
     """
 
     arm: str
@@ -68,6 +84,7 @@ class ArmSummary:
     collapsed: int
     minutes: float | None
     by_category: dict[str, Estimate]
+    by_task: dict[str, TaskSummary]
 
     @property
     def seeds(self) -> list[int | None]:
@@ -82,6 +99,7 @@ class Comparison:
         arms: The baseline first, then the others in the order in which they were found.
         split, other_split: The split of the main columns, and the one beside it.
         items: Items in `split`, over all runs (several numbers when the runs were not judged on the same number).
+        tasks: Of those items, over all runs, by name; `preference` for pairs.
         unfinished: Runs without a summary; they are in no number.
         replaced: Runs left out because a later run has the same arm and seed.
         config: The config keys in which the arms differ.
@@ -92,9 +110,21 @@ class Comparison:
     split: str
     other_split: str
     items: list[int]
+    tasks: list[str]
     unfinished: list[Run]
     replaced: list[Run]
     config: list[ConfigDifference]
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are preference pairs among the items; nothing but pairs if `tasks` has no other."""
+        return PREFERENCE in self.tasks
+
+    @property
+    def accuracy_name(self) -> str:
+        """What the share of right answers is called."""
+        first = {next(iter(task.terms), "") for arm in self.arms for task in arm.by_task.values()}
+        return "accuracy at IoU 0.5" if first == {"iou"} and not self.has_pairs else "accuracy"
 
     @property
     def runs(self) -> list[Run]:
@@ -119,12 +149,15 @@ def summarise(runs: list[Run], baseline: str | None = None, split: str = "held_o
     arms = {baseline: arms[baseline]} | arms  # the baseline on top, the others as found
     other = "out_of_distribution" if split != "out_of_distribution" else "held_out"
     evaluations = [run.evaluation(when, split) for members in arms.values() for run in members for when in _WHEN]
+    evaluations = [evaluation for evaluation in evaluations if evaluation]
     return Comparison(
         arms=[_summarise_arm(arm, members, arms[baseline], split, other) for arm, members in arms.items()],
         baseline=baseline,
         split=split,
         other_split=other,
-        items=sorted({evaluation["n"] for evaluation in evaluations if evaluation and "n" in evaluation}),
+        items=sorted({evaluation["n"] for evaluation in evaluations if "n" in evaluation}),
+        tasks=sorted({task for evaluation in evaluations for task in evaluation.get("by_task") or (PREFERENCE,)})
+        or [PREFERENCE],
         unfinished=unfinished,
         replaced=replaced,
         config=config_differences({arm: [run.config for run in members] for arm, members in arms.items()}),
@@ -178,7 +211,30 @@ def _summarise_arm(arm: str, runs: list[Run], baseline: list[Run], split: str, o
         collapsed=sum(bool(run.collapse.get("collapsed")) for run in runs),
         minutes=sum(minutes) / len(minutes) if minutes else None,
         by_category={category: value for category, value in by_category.items() if value is not None},
+        by_task=_by_task(runs, split),
     )
+
+
+def _by_task(runs: list[Run], split: str) -> dict[str, TaskSummary]:
+    blocks = {when: [(run.evaluation(when, split) or {}).get("by_task") or {} for run in runs] for when in _WHEN}
+
+    def of(task: str, when: str, term: str | None = None) -> Estimate | None:
+        own = [block.get(task) or {} for block in blocks[when]]
+        return estimate([_interval(one, "accuracy") if term is None else _interval(one.get("terms"), term) for one in own])
+
+    everything = [block for when in _WHEN for block in blocks[when]]
+    terms: dict[str, dict[str, None]] = {}  # by task, as ordered sets
+    for block in everything:
+        for task, result in block.items():
+            terms.setdefault(task, {}).update(dict.fromkeys(result.get("terms") or {}))
+    return {
+        task: TaskSummary(
+            before=of(task, "before"),
+            after=of(task, "after"),
+            terms={name: (of(task, "before", name), of(task, "after", name)) for name in names},
+        )
+        for task, names in sorted(terms.items())
+    }
 
 
 def estimate(intervals: list[tuple[float, float | None, float | None] | None]) -> Estimate | None:

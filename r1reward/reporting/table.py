@@ -6,9 +6,11 @@ Shares are per cent and differences percentage points in what people read; table
 import json
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from r1reward.data.rows import PREFERENCE
 from r1reward.reporting.runs import Run
 from r1reward.reporting.summary import ArmSummary, Comparison, Estimate
 
@@ -30,15 +32,17 @@ class Cell:
 
 # Columns in the order of the one wide table; the terminal shows the two halves below each other.
 ACCURACY_COLUMNS = ("arm", "seeds", "accuracy before", "accuracy after", "change", "difference to baseline")
-BEHAVIOUR_COLUMNS = ("both orders correct", "flips", "picks first", "format", "tokens", "other", "collapsed", "minutes")
+ORDER_COLUMNS = ("both orders correct", "flips", "picks first")  # of preference pairs
+BEHAVIOUR_COLUMNS = ("format", "tokens", "other", "collapsed", "minutes")
+TASK_COLUMNS = ("arm", "task", "accuracy before, %", "accuracy after, %", "means of the reward's terms, before → after")
 
 
 def columns(comparison: Comparison) -> list[str]:
     """Column titles, units included."""
-    other = comparison.other_split.replace("_", "-")
+    other, accuracy = comparison.other_split.replace("_", "-"), comparison.accuracy_name
     units = {
-        "accuracy before": "accuracy before, %",
-        "accuracy after": "accuracy after, %",
+        "accuracy before": f"{accuracy} before, %",
+        "accuracy after": f"{accuracy} after, %",
         "change": "change, points",
         "difference to baseline": "difference to baseline, points",
         "both orders correct": "both orders correct, %",
@@ -46,10 +50,11 @@ def columns(comparison: Comparison) -> list[str]:
         "picks first": "first-position rate, %",
         "format": "format rate, %",
         "tokens": "mean tokens",
-        "other": f"{other} accuracy after, %",
+        "other": f"{other} {accuracy} after, %",
         "collapsed": "collapsed runs",
     }
-    return [units.get(column, column) for column in ACCURACY_COLUMNS + BEHAVIOUR_COLUMNS]
+    orders = ORDER_COLUMNS if comparison.has_pairs else ()
+    return [units.get(column, column) for column in (*ACCURACY_COLUMNS, *orders, *BEHAVIOUR_COLUMNS)]
 
 
 def rows(comparison: Comparison) -> list[list[Cell]]:
@@ -61,6 +66,11 @@ def _row(summary: ArmSummary, comparison: Comparison) -> list[Cell]:
     n = len(summary.runs)
     is_baseline = summary.arm == comparison.baseline
     seeds = ", ".join("?" if seed is None else str(seed) for seed in summary.seeds)
+    orders = [
+        share(summary.both_orders_correct, n),
+        share(summary.flip_rate, n, interval=False),
+        share(summary.first_position_rate, n, interval=False),
+    ]
     return [
         Cell(summary.arm, remark="(baseline)" if is_baseline else ""),
         Cell(f"n={n}", remark=f"({seeds})"),
@@ -68,14 +78,31 @@ def _row(summary: ArmSummary, comparison: Comparison) -> list[Cell]:
         share(summary.after, n),
         points(summary.change, n),
         Cell(DASH) if is_baseline else points(summary.difference, n, separated=True),
-        share(summary.both_orders_correct, n),
-        share(summary.flip_rate, n, interval=False),
-        share(summary.first_position_rate, n, interval=False),
+        *(orders if comparison.has_pairs else []),
         share(summary.format_rate, n, interval=False),
         Cell(f"{summary.tokens.mean:.1f}" if summary.tokens else DASH),
         share(summary.other_after, n),
         Cell(f"{summary.collapsed} of {n}"),
         Cell(f"{summary.minutes:.1f}" if summary.minutes is not None else DASH),
+    ]
+
+
+def task_rows(comparison: Comparison) -> list[list[Cell]]:
+    """One row per arm and task, cells in the order of `TASK_COLUMNS`; none for preference pairs alone."""
+
+    def term(name: str, values: tuple[Estimate | None, Estimate | None]) -> str:
+        return f"{name} {' → '.join(DASH if value is None else f'{value.mean:.3f}' for value in values)}"
+
+    return [
+        [
+            Cell(arm.arm),
+            Cell(task),
+            share(summary.before, len(arm.runs)),
+            share(summary.after, len(arm.runs)),
+            Cell(", ".join(term(name, values) for name, values in summary.terms.items())),
+        ]
+        for arm in comparison.arms
+        for task, summary in arm.by_task.items()
     ]
 
 
@@ -112,8 +139,7 @@ def _signed(share: float) -> str:
 def footnotes(comparison: Comparison) -> list[str]:
     """What a reader needs to know to read the table, and what it leaves out."""
     items = " or ".join(str(n) for n in comparison.items) or "an unknown number of"
-    split = comparison.split.replace("_", "-")
-    notes = [f"Accuracy is on {items} {split} pairs, each judged in both orders; guessing gives 50 %."]
+    notes = [_measured(comparison, f"{items} {comparison.split.replace('_', '-')}")]
     estimates = [value for arm in comparison.arms for value in (arm.before, arm.after, arm.other_after) if value]
     if any(value.over == "seeds" for value in estimates):
         notes.append("Brackets: 95 % t-interval across seeds. All seeds judge the same items; it says nothing of other items.")
@@ -131,6 +157,24 @@ def footnotes(comparison: Comparison) -> list[str]:
         places = ", ".join(str(run.folder) for run in comparison.replaced)
         notes.append(f"{_count(comparison.replaced)} replaced by a later one of the same arm and seed: {places}.")
     return notes
+
+
+def _measured(comparison: Comparison, items: str) -> str:
+    """What the accuracy is measured on and how."""
+    tasks = [task for task in comparison.tasks if task != PREFERENCE]
+    if not tasks:
+        return f"Accuracy is on {items} pairs, each judged in both orders; guessing gives 50 %."
+    right = "each answered once and right where the first term of its reward is 0.5 or more (of boxes, the IoU)"
+    if not comparison.has_pairs:
+        return f"Accuracy is on {items} rows of the {_listed(tasks)}, {right}."
+    return (
+        f"Accuracy is on {items} rows: pairs, each judged in both orders (guessing gives 50 %), and rows of the "
+        f"{_listed(tasks)}, {right}. Both orders, flips and first position are of the pairs."
+    )
+
+
+def _listed(tasks: list[str]) -> str:
+    return f"task{'s' if len(tasks) > 1 else ''} {', '.join(tasks)}"
 
 
 def _count(runs: list[Run]) -> str:
@@ -164,17 +208,27 @@ def print_table(comparison: Comparison, console=None) -> None:
                 cells.append(cell)
             table.add_row(*cells)
         console.print(table)
+    if by_task := task_rows(comparison):
+        table = Table(*TASK_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for row in by_task:
+            table.add_row(*(Text(cell.line()) for cell in row))
+        console.print(table)
     for note in footnotes(comparison):
         console.print(Text(note, style="dim"))
 
 
 def markdown(comparison: Comparison) -> str:
     """The whole table as GitHub Markdown, with its footnotes."""
-    titles = columns(comparison)
+    tables = [_markdown_table(columns(comparison), rows(comparison))]
+    if by_task := task_rows(comparison):
+        tables.append(_markdown_table(TASK_COLUMNS, by_task))
+    return "\n\n".join([*tables, "\n".join(f"- {_escape(note)}" for note in footnotes(comparison))]) + "\n"
+
+
+def _markdown_table(titles: Sequence[str], rows: list[list[Cell]]) -> str:
     lines = [[_escape(title) for title in titles], ["---"] + ["---:"] * (len(titles) - 1)]
-    lines += [[_escape(cell.line()) for cell in row] for row in rows(comparison)]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return table + "\n\n" + "\n".join(f"- {_escape(note)}" for note in footnotes(comparison)) + "\n"
+    lines += [[_escape(cell.line()) for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _escape(text: str) -> str:
@@ -185,17 +239,19 @@ def to_json(comparison: Comparison) -> str:
     """All numbers of the comparison, as shares and unrounded, including the intervals that the tables leave out."""
     arms = []
     for summary in comparison.arms:
-        values = {key: value for key, value in vars(summary).items() if key not in ("runs", "by_category")}
+        values = {key: value for key, value in vars(summary).items() if key not in ("runs", "by_category", "by_task")}
         arms.append(
             {key: asdict(value) if isinstance(value, Estimate) else value for key, value in values.items()}
             | {"seeds": summary.seeds, "runs": [run.folder.name for run in summary.runs]}
             | {"by_category": {category: asdict(value) for category, value in summary.by_category.items()}}
+            | {"by_task": {task: asdict(value) for task, value in summary.by_task.items()}}
         )
     document = {
         "baseline": comparison.baseline,
         "split": comparison.split,
         "other_split": comparison.other_split,
         "items": comparison.items,
+        "tasks": comparison.tasks,
         "arms": arms,
         "config_differences": {difference.key: difference.values for difference in comparison.config},
         "unfinished": [run.folder.name for run in comparison.unfinished],

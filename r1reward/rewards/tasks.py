@@ -13,6 +13,8 @@ round:
     columns        one list per column of the data (id, task, solution, label, images, category, level), of the same length;
                    prompts and completion_ids (token ids), the same way; `correct`, the value of the task's first term (None
                    for that term itself); and log_metric(name, value), trainer_state
+                   In evaluation on held-out rows the same is given, but completion_ids have only the right length,
+                   trainer_state is that of a training that has not begun, and what is logged goes nowhere.
     returns        one number per row, None where the reward does not apply
 
 A function that raises is called again row by row; rows that fail alone, or that get something else than a finite number or

@@ -10,16 +10,18 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from r1reward.models.families import known
+
 NAME = "shared_prefix"
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # proven by the tests, gradients included
 
 
 def why_not(model) -> str | None:
     """Why the model's prompts cannot be shared, or None if they can."""
     base = base_model(model)
     text = base.config.get_text_config()
-    if base.config.model_type not in FAMILIES:
-        return f"its family {base.config.model_type!r} is not one of {', '.join(FAMILIES)}"
+    sharing = sorted({each for family in known().values() for each in family.shares_prompts})
+    if base.config.model_type not in sharing:
+        return f"its family {base.config.model_type!r} is not one of {', '.join(sharing)}"
     if text._attn_implementation not in ("sdpa", NAME):
         return f"its attention is {text._attn_implementation!r}; prompts are shared with 'sdpa'"
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from r1reward.settings import TrainerSettings, TrainSettings
+from r1reward.settings import KlSettings, TrainerSettings, TrainSettings
 from r1reward.trainer.config import StableReinforceConfig
 
 AT_LEAST_ONE = (
@@ -29,6 +29,9 @@ ELSEWHERE = {
     "scale_advantages": "algorithm.scale_advantages",
     "scale_rewards": "algorithm.estimator",
     "beta": "algorithm.kl.coefficient",
+    "sync_ref_model": "algorithm.kl.sync_steps",
+    "ref_model_sync_steps": "algorithm.kl.sync_steps",
+    "ref_model_mixup_alpha": "algorithm.kl.sync_mixup",
     "kl_in_reward": "algorithm.kl.coefficient",
     "epsilon": "clip.epsilon_low",
     "epsilon_high": "clip.epsilon_high",
@@ -67,6 +70,17 @@ OVERRULED = {
         ("push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "save_on_each_node"), "the run folder is on this machine"
     ),
 }
+# In supervised training nothing is sampled, estimated, filtered, clipped or compared with a reference.
+SUPERVISED = {
+    "num_generations": 1,
+    "advantage_estimator": "batch",
+    "advantage_filter": "none",
+    "pre_clip": False,
+    "epsilon": math.inf,
+    "beta": 0.0,
+    "skip_zero_advantage": False,
+    "use_vllm": False,
+}
 
 
 def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableReinforceConfig:
@@ -75,9 +89,7 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
     Raises:
         ValueError: For settings that contradict each other or cannot act, with the remedy.
     """
-    t, clip, kl = settings.trainer, settings.clip, settings.algorithm.kl
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    micro = t.micro_batch_size * processes
+    t = settings.trainer
     for name in AT_LEAST_ONE:
         if getattr(t, name) < 1:
             raise ValueError(f"trainer.{name} must be at least 1, got {getattr(t, name)}")
@@ -85,44 +97,20 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         if getattr(t, name) < 0:
             raise ValueError(f"trainer.{name} must not be negative, got {getattr(t, name)}")
     _check_best(t)
-    if t.train_batch_size % micro or t.rollout_batch_size % t.train_batch_size:
-        raise ValueError(
-            "trainer: micro_batch_size x processes must divide train_batch_size, which must divide rollout_batch_size; got "
-            f"{t.micro_batch_size} x {processes}, {t.train_batch_size}, {t.rollout_batch_size}"
-        )
-    if t.rollout_batch_size % settings.algorithm.num_generations:
-        raise ValueError(
-            f"trainer.rollout_batch_size={t.rollout_batch_size} must be a multiple of algorithm.num_generations="
-            f"{settings.algorithm.num_generations}: prompts are sampled in whole groups"
-        )
-    if clip.epsilon_low is None and clip.epsilon_high is not None:
-        raise ValueError("clip.epsilon_high has no effect without clip.epsilon_low: set both, or neither")
-    epsilon = math.inf if clip.epsilon_low is None else clip.epsilon_low
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    sizes = _sizes(settings, processes)
+    if settings.stage == "rl":
+        method = _method(settings)
+    else:
+        sizes, method = _sizes_of_targets(settings, processes), SUPERVISED
     arguments = dict(
         output_dir=str(Path(folder) / "checkpoints"),
         seed=settings.seed,
         data_seed=settings.seed,
-        # method
-        advantage_estimator=settings.algorithm.estimator,
-        scale_advantages=settings.algorithm.scale_advantages,
-        num_generations=settings.algorithm.num_generations,
-        loss_type=settings.algorithm.loss_type,
-        importance_sampling_level=settings.algorithm.importance_sampling_level,
-        mask_truncated_completions=settings.algorithm.mask_truncated_completions,
-        advantage_filter=settings.advantage_filter.kind,
-        filter_threshold=settings.advantage_filter.threshold,
-        pre_clip=clip.pre_clip,
-        delta_min=clip.delta_min,
-        delta_max=clip.delta_max,
-        epsilon=epsilon,
-        epsilon_high=clip.epsilon_high,
-        beta=kl.coefficient if kl.placement == "loss" else 0.0,
-        kl_in_reward=kl.coefficient if kl.placement == "reward" else 0.0,
+        **method,
         # sizes and schedule
         max_steps=t.max_steps if t.max_steps > 0 else -1,
-        per_device_train_batch_size=t.micro_batch_size,
-        gradient_accumulation_steps=t.train_batch_size // micro,
-        steps_per_generation=t.rollout_batch_size // micro,
+        **sizes,
         num_iterations=t.num_iterations,
         learning_rate=t.learning_rate,
         lr_scheduler_type=t.lr_scheduler_type,
@@ -138,8 +126,6 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         bf16=t.bf16,
         gradient_checkpointing=t.gradient_checkpointing,
         share_prefix=t.share_prefix,
-        skip_zero_advantage=t.skip_zero_advantage,
-        use_vllm=t.use_vllm,
         # record
         logging_steps=1,
         logging_strategy="steps",
@@ -155,6 +141,101 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
     )
     _check_extra(t.extra, arguments)
     return StableReinforceConfig(**arguments, **t.extra)
+
+
+def _sizes(settings: TrainSettings, processes: int) -> dict:
+    """Batch sizes as TRL has them: per process, per optimiser step, per rollout batch."""
+    t = settings.trainer
+    micro = t.micro_batch_size * processes
+    if t.train_batch_size % micro or t.rollout_batch_size % t.train_batch_size:
+        raise ValueError(
+            "trainer: micro_batch_size x processes must divide train_batch_size, which must divide rollout_batch_size; got "
+            f"{t.micro_batch_size} x {processes}, {t.train_batch_size}, {t.rollout_batch_size}"
+        )
+    if t.rollout_batch_size % settings.algorithm.num_generations:
+        raise ValueError(
+            f"trainer.rollout_batch_size={t.rollout_batch_size} must be a multiple of algorithm.num_generations="
+            f"{settings.algorithm.num_generations}: prompts are sampled in whole groups"
+        )
+    return _as_trl_has_them(t.rollout_batch_size, t.train_batch_size, t.micro_batch_size, processes)
+
+
+def _sizes_of_targets(settings: TrainSettings, processes: int) -> dict:
+    """The same with one target in the place of each group of rollouts; a micro-batch holds at least one."""
+    t, group = settings.trainer, settings.algorithm.num_generations
+    rollout, train = t.rollout_batch_size // group, t.train_batch_size // group
+    problem = None
+    if t.train_batch_size % group:
+        problem = f"trainer.train_batch_size={t.train_batch_size} must be a multiple of algorithm.num_generations={group}"
+    elif train % processes:
+        problem = f"an optimiser step of {train} targets cannot be shared by {processes} processes: start fewer"
+    elif rollout % 2:
+        problem = f"trainer.rollout_batch_size={t.rollout_batch_size} must be an even number of groups of {group}"
+    if problem:
+        raise ValueError(f"stage=sft: one target takes the place of a prompt's rollouts, and {problem}")
+    # Where the group's size does not divide it, the micro-batch shrinks to one that fills the step.
+    return _as_trl_has_them(rollout, train, math.gcd(train // processes, max(1, t.micro_batch_size // group)), processes)
+
+
+def _as_trl_has_them(rollout: int, train: int, micro: int, processes: int) -> dict:
+    return {
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": train // (micro * processes),
+        "steps_per_generation": rollout // (micro * processes),
+    }
+
+
+def _method(settings: TrainSettings) -> dict:
+    """How completions are sampled, rewards become advantages, and advantages a loss."""
+    algorithm, clip, kl = settings.algorithm, settings.clip, settings.algorithm.kl
+    if clip.epsilon_low is None and clip.epsilon_high is not None:
+        raise ValueError("clip.epsilon_high has no effect without clip.epsilon_low: set both, or neither")
+    _check_sync(settings)
+    return dict(
+        advantage_estimator=algorithm.estimator,
+        scale_advantages=algorithm.scale_advantages,
+        num_generations=algorithm.num_generations,
+        loss_type=algorithm.loss_type,
+        importance_sampling_level=algorithm.importance_sampling_level,
+        mask_truncated_completions=algorithm.mask_truncated_completions,
+        advantage_filter=settings.advantage_filter.kind,
+        filter_threshold=settings.advantage_filter.threshold,
+        pre_clip=clip.pre_clip,
+        delta_min=clip.delta_min,
+        delta_max=clip.delta_max,
+        epsilon=math.inf if clip.epsilon_low is None else clip.epsilon_low,
+        epsilon_high=clip.epsilon_high,
+        beta=kl.coefficient if kl.placement == "loss" else 0.0,
+        kl_in_reward=kl.coefficient if kl.placement == "reward" else 0.0,
+        sync_ref_model=kl.sync_steps is not None,
+        ref_model_sync_steps=kl.sync_steps or 1,
+        ref_model_mixup_alpha=kl.sync_mixup,
+        skip_zero_advantage=settings.trainer.skip_zero_advantage,
+        use_vllm=settings.trainer.use_vllm,
+    )
+
+
+def _check_sync(settings: TrainSettings):
+    """A reference model that moves must be there, and move."""
+    kl = settings.algorithm.kl
+    if kl.sync_steps is None:
+        if kl.sync_mixup != KlSettings.sync_mixup:
+            raise ValueError("algorithm.kl.sync_mixup has no effect without algorithm.kl.sync_steps: set both, or neither")
+        return
+    if kl.sync_steps < 1:
+        raise ValueError(f"algorithm.kl.sync_steps must be at least 1, or null, got {kl.sync_steps}")
+    if not 0 < kl.sync_mixup <= 1:
+        raise ValueError(f"algorithm.kl.sync_mixup must be above 0 and at most 1, got {kl.sync_mixup}")
+    if not kl.coefficient:
+        raise ValueError(
+            "algorithm.kl.sync_steps has no effect: with algorithm.kl.coefficient=0 there is no reference model to move. Raise "
+            "the coefficient, or set algorithm.kl.sync_steps=null"
+        )
+    if settings.adapter.kind != "none":
+        raise ValueError(
+            f"algorithm.kl.sync_steps cannot be used with adapter={settings.adapter.kind}, whose reference is the base model "
+            "itself. Set algorithm.kl.sync_steps=null, or adapter=none"
+        )
 
 
 def _check_best(t: TrainerSettings):

@@ -28,7 +28,8 @@ class MetricsRecorder(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """One line: optimiser steps with an estimate, the reward, and the share of right and of well-formed verdicts."""
+    """One line: optimiser steps with an estimate, the mean reward, and of one task its first term (of verdicts, the share of
+    right ones) and format, of several tasks the first terms."""
 
     def __init__(self):
         self.bar = None
@@ -39,11 +40,9 @@ class ProgressBar(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.bar is not None and logs and "reward" in logs:
-            shown = {"reward": logs["reward"]}
-            for label, name in (("right", "rewards/result/mean"), ("format", "rewards/format/mean")):
-                if logs.get(name) is not None:
-                    shown[label] = logs[name]
-            self.bar.set_postfix({key: f"{value:.2f}" for key, value in shown.items()}, refresh=False)
+            shown = {"reward": logs["reward"]} | shown_terms(logs)
+            known = {key: f"{value:.2f}" for key, value in shown.items() if value is not None}
+            self.bar.set_postfix(known, refresh=False)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.bar is not None:
@@ -54,13 +53,27 @@ class ProgressBar(TrainerCallback):
             self.bar.close()
 
 
+def shown_terms(logs: dict) -> dict[str, float | None]:
+    """The terms of the reward that a narrow line has room for, by their labels (see `ProgressBar`)."""
+    tasks: dict[str, dict[str, float | None]] = {}  # by task, which is "" where terms are not named by it
+    for name, value in logs.items():
+        kind, *task, term, statistic = name.split("/") if name.count("/") > 1 else ("", "", "")
+        if kind == "rewards" and statistic == "mean" and (task or term != "total"):
+            tasks.setdefault("/".join(task), {})[term] = value
+    if len(tasks) != 1:
+        return {task: next(iter(terms.values())) for task, terms in tasks.items()}
+    ((first, value), *others) = next(iter(tasks.values())).items()
+    shown = {"right" if first == "result" else first: value}
+    return shown | {term: value for term, value in others if term == "format"}
+
+
 class HeldOutAccuracy(TrainerCallback):
     """Measures accuracy every `every` optimiser steps, into the metrics of the step and as the score of its checkpoint.
 
     Args:
         trainer: The trainer.
         every: Optimiser steps.
-        evaluate: Called with a title; gives a summary by split (`BothOrders.summary`).
+        evaluate: Called with a title; gives a summary by split (`r1reward.benchmarks.accuracy.measure`).
     """
 
     def __init__(self, trainer: ResumableTrainer, every: int, evaluate: Callable[[str], dict]):
@@ -71,10 +84,13 @@ class HeldOutAccuracy(TrainerCallback):
         if state.global_step % self.every:
             return
         for split, summary in self.evaluate(f"accuracy at step {state.global_step}").items():
-            accuracy = summary["accuracy"]["mean"]
-            self.trainer._metrics["train"][f"evaluation/{split}/accuracy"].append(accuracy)
-            if split == "held_out":
-                self.trainer.score = accuracy
+            tasks = summary.get("by_task", {})
+            measured = {split: summary} | ({f"{split}/{task}": tasks[task] for task in tasks} if len(tasks) > 1 else {})
+            for name, of in measured.items():
+                if of["accuracy"] is not None:  # none of its rows could be scored
+                    self.trainer._metrics["train"][f"evaluation/{name}/accuracy"].append(of["accuracy"]["mean"])
+            if split == "held_out" and summary["accuracy"] is not None:
+                self.trainer.score = summary["accuracy"]["mean"]
 
 
 class StopOnSignal(TrainerCallback):

@@ -24,19 +24,20 @@ class Collapse:
 
 
 def find_collapse(metrics: list[dict]) -> Collapse:
-    """The first step at which the share of well-formed verdicts had halved.
+    """The first step at which the share of well-formed completions had halved, the mean over tasks.
 
-    It compares the mean over the last five steps with that over the first five: a policy that no longer writes verdicts has
+    It compares the mean over the last five steps with that over the first five: a policy that no longer writes answers has
     collapsed, whatever its loss says (R1-Reward, figure 1: length grows to the limit, text turns to garbage). A loss that is
     not finite is no collapse by itself: `StepGuard` skips the step, and says when too many in a row were skipped.
     """
     rates = []
     skipped = int(metrics[-1].get("skipped_steps") or 0) if metrics else 0
     for row in metrics:
-        if "rewards/format/mean" in row:
-            rates.append(row["rewards/format/mean"])
+        formats = [value for name, value in row.items() if name.startswith("rewards/") and name.endswith("/format/mean")]
+        if formats:  # one per task
+            rates.append(sum(formats) / len(formats))
             start, now = sum(rates[:WINDOW]) / len(rates[:WINDOW]), sum(rates[-WINDOW:]) / len(rates[-WINDOW:])
             if len(rates) >= 2 * WINDOW and now < FORMAT_FLOOR * start:
-                reason = f"share of well-formed verdicts fell from {start:.2f} to {now:.2f}"
+                reason = f"share of well-formed completions fell from {start:.2f} to {now:.2f}"
                 return Collapse(True, row["step"], reason, skipped)
     return Collapse(skipped_steps=skipped)

@@ -21,11 +21,13 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from r1reward.benchmarks.both_orders import judge_both_orders
+from r1reward.benchmarks.accuracy import measure, num_completions
 from r1reward.data.build import Splits, bad_images, build_splits, training_dataset
 from r1reward.data.fingerprint import changes, fingerprint
+from r1reward.data.rows import PREFERENCE, Row
 from r1reward.inference.reward_model import RewardModel
 from r1reward.inference.transformers_backend import TransformersBackend
+from r1reward.models.adapters import adapter_config, check_adapter, merge_adapter, quantization
 from r1reward.models.coordinates import Coordinates, coordinates_of
 from r1reward.models.loading import load_model, load_processor, resolve
 from r1reward.rewards.build import build_reward
@@ -42,6 +44,7 @@ from r1reward.trainer.collapse import Collapse, find_collapse
 from r1reward.trainer.config import StableReinforceConfig
 from r1reward.trainer.memory import keep_freed_memory
 from r1reward.trainer.signals import StopSignals
+from r1reward.trainer.targets import Targets, check_targets, reward_of_targets
 
 BEFORE, DATA = "before.json", "data.json"  # states in the run folder
 
@@ -59,6 +62,7 @@ class Job:
     splits: Splits
     reward: CompositeReward
     run_folder: RunFolder
+    targets: Targets | None = None  # of supervised training
 
     @classmethod
     def prepare(cls, settings: TrainSettings, folder: str | Path, command: str) -> "Job":
@@ -73,11 +77,15 @@ class Job:
             ValueError: For wrong settings or data, before anything trains, or where they changed since the run began.
         """
         arguments = trainer_arguments(settings, folder)
+        check_adapter(settings.adapter, settings.model)
         resolve(settings.model.path)
         check_installed(settings)
-        splits = build_splits(settings.data)
-        reward = build_reward(settings.reward, splits.train, Context(coordinates=partial(policy_coordinates, settings)))
+        splits = build_splits(settings.data, settings.template)
+        evaluated = splits.evaluation.values() if settings.trainer.evaluate else ()
+        scored = [row for rows in evaluated for row in rows if row.task != PREFERENCE]  # pairs are judged without a reward
+        reward = build_reward(settings.reward, [*splits.train, *scored], context_of(settings))
         check_rows(settings, splits)
+        targets = build_targets(settings, splits.train) if settings.stage == "sft" else None
         run_folder = RunFolder(folder)
         if PartialState().is_main_process:
             if settings.trainer.resume == "restart":
@@ -86,7 +94,7 @@ class Job:
             changeable = settings.trainer.resume == "force" or not has_progress(run_folder)
             run_folder.open_run(asdict(settings), command, on_change="accept" if changeable else "refuse")
             check_data(run_folder, splits, changeable)
-        return cls(settings, command, arguments, splits, reward, run_folder)
+        return cls(settings, command, arguments, splits, reward, run_folder, targets)
 
     @property
     def finished(self) -> bool:
@@ -111,7 +119,8 @@ class Job:
     def _run(self, signals: StopSignals) -> dict:
         keep_freed_memory()
         settings, clock = self.settings, time.perf_counter()
-        processor, model = load_processor(settings.model), load_model(settings.model).to(self.arguments.device)
+        processor, model = load_processor(settings.model), load_model(settings.model, quantization(settings.adapter))
+        model = model.to(self.arguments.device)
         seconds = {"evaluation": 0.0, "training": 0.0}
         with self._tracker() as tracker:
             with _timed(seconds, "evaluation"):
@@ -135,7 +144,7 @@ class Job:
                     "study": settings.study,
                     "arm": settings.arm,
                     "seed": settings.seed,
-                    "stage": "rl",
+                    "stage": settings.stage,
                     "git_commit": git_commit(),
                     "command": self.command,
                     "started": starts["started"],
@@ -181,22 +190,23 @@ class Job:
 
         from r1reward.trainer.callbacks import HeldOutAccuracy, MetricsRecorder, ProgressBar, StopOnSignal
         from r1reward.trainer.samples import SampleWriter
-        from r1reward.trainer.stable_reinforce import StableReinforceTrainer
         from r1reward.trainer.step_guard import StepGuard
 
-        options = self.settings.trainer
+        settings, options = self.settings, self.settings.trainer
+        build_trainer, reward = self._stage()
         guard = StepGuard(self.run_folder.path, options.on_collapse, options.max_skipped_steps)
         samples = SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch, self._pattern)
-        trainer = StableReinforceTrainer(
+        trainer = build_trainer(
             model=model,
-            reward=self.reward,
+            reward=reward,
             args=self.arguments,
             on_rollouts=samples,
             step_guard=guard,
-            bad_images=bad_images(self.settings.data),
+            bad_images=bad_images(settings.data),
             stateful={"samples": samples, "record": Record(self.run_folder, self._main)},
             train_dataset=training_dataset(self.splits.train),
             processing_class=processor,
+            peft_config=adapter_config(model, settings.adapter, settings.model),
             callbacks=[MetricsRecorder(self.run_folder, tracker), ProgressBar(), StopOnSignal(signals)],
         )
         trainer.remove_callback(PrinterCallback)  # it prints raw metric dictionaries
@@ -213,22 +223,36 @@ class Job:
         found = on_main(lambda: find_collapse(self.run_folder.read_metrics()))
         return guard.collapse or found
 
+    def _stage(self):
+        """What builds the trainer of the stage, and the reward of what it trains on."""
+        if self.settings.stage == "rl":
+            from r1reward.trainer.stable_reinforce import StableReinforceTrainer
+
+            return StableReinforceTrainer, self.reward
+        from r1reward.trainer.supervised import SupervisedTrainer
+
+        reward = build_reward(reward_of_targets(self.settings.reward), self.splits.train, context_of(self.settings))
+        return partial(SupervisedTrainer, target=self.targets), reward
+
     def _save_model(self, trainer):
-        """Write the final weights, whole or not at all."""
+        """Write the final weights, whole or not at all; adapters merged into them."""
         final = self.run_folder.path / "model"
         partial_folder = final.with_name("model.partial")
         trainer.save_model(str(partial_folder))
         trainer.accelerator.wait_for_everyone()
         if self._main:
+            if self.settings.adapter.kind != "none":
+                merge_adapter(load_model(self.settings.model), partial_folder)
             bring_to_disk(partial_folder)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(partial_folder, final)
 
     def _before(self, model, processor) -> dict:
         """Accuracy before training, measured once: kept with what it was measured on and with."""
-        t = self.settings.trainer
+        settings, t = self.settings, self.settings.trainer
+        groups = [asdict(group) for group in (settings.model, settings.adapter, settings.reward)]
         rows = fingerprint(Splits([], self.splits.evaluation))
-        measured = [asdict(self.settings.model), self._pattern, t.evaluate, t.eval_batch_size, t.max_completion_length, rows]
+        measured = [*groups, t.evaluate, t.eval_batch_size, t.max_completion_length, rows]
         digest = hashlib.sha256(json.dumps(measured).encode()).hexdigest()
         kept = on_main(lambda: self.run_folder.read_state(BEFORE))
         if kept is not None and kept["of"] == digest:
@@ -239,20 +263,19 @@ class Job:
         return evaluation
 
     def _evaluate(self, model, processor, title: str) -> dict:
-        """Summary by split (see `BothOrders.summary`); empty where evaluation is off or nothing is held out."""
+        """Summary by split (see `measure`); empty where evaluation is off or nothing is held out."""
         from tqdm.auto import tqdm
 
         options, splits = self.settings.trainer, self.splits.evaluation
         if not options.evaluate or not splits:
             return {}
-        reward_model = RewardModel(TransformersBackend(model, processor, bad_images(self.settings.data).limits), self._pattern)
-        total = 2 * sum(map(len, splits.values()))
-        with tqdm(total=total, desc=title, unit="verdict", disable=not self._main) as bar:
+        limits = bad_images(self.settings.data).limits
+        reward_model = RewardModel(TransformersBackend(model, processor, limits), self._pattern)
+        sizes = options.eval_batch_size, options.max_completion_length
+        total = sum(map(num_completions, splits.values()))
+        with tqdm(total=total, desc=title, unit="completion", disable=not self._main) as bar:
             return {
-                split: judge_both_orders(
-                    reward_model, rows, options.eval_batch_size, options.max_completion_length, on_progress=bar.update
-                ).summary()
-                for split, rows in splits.items()
+                split: measure(reward_model, rows, self.reward, *sizes, bar.update, limits) for split, rows in splits.items()
             }
 
 
@@ -290,8 +313,6 @@ def check_rows(settings: TrainSettings, splits: Splits):
             f"{len(splits.train)} training rows x {settings.algorithm.num_generations} rollouts do not fill one rollout "
             f"batch of {t.rollout_batch_size}, so nothing would train; lower trainer.rollout_batch_size"
         )
-    if not t.share_prefix and len({bool(row.images) for row in splits.train}) > 1:
-        raise ValueError("rows with images and rows without train together with trainer.share_prefix=true only")
     if t.keep_best and "held_out" not in splits.evaluation:
         raise ValueError("trainer.keep_best compares held-out accuracy, and no rows are held out: set trainer.keep_best=0")
 
@@ -315,18 +336,35 @@ def check_data(run_folder: RunFolder, splits: Splits, changeable: bool):
         run_folder.write_state(DATA, now)
 
 
+def build_targets(settings: TrainSettings, rows: list[Row]) -> Targets:
+    """The targets of supervised training, each of them written once.
+
+    Raises:
+        ValueError: For rows whose targets cannot be written, or are longer than a completion may be.
+    """
+    targets = Targets.of(settings.reward, rows, partial(policy_coordinates, settings))
+    tokenizer = load_processor(settings.model).tokenizer
+    check_targets(targets, rows, tokenizer, settings.trainer.max_completion_length, bad_images(settings.data).limits)
+    return targets
+
+
+def context_of(settings: TrainSettings) -> Context:
+    """What rewards need to know of the policy."""
+    return Context(coordinates=partial(policy_coordinates, settings))
+
+
 def policy_coordinates(settings: TrainSettings) -> Coordinates:
     """How the policy writes boxes."""
     from transformers import AutoConfig
 
     model = settings.model
     config = AutoConfig.from_pretrained(resolve(model.path), trust_remote_code=model.trust_remote_code)
-    return coordinates_of(config.model_type, load_processor(model), model.coordinates)
+    return coordinates_of(config.model_type, load_processor(model), model.coordinates, model.family)
 
 
 def check_installed(settings: TrainSettings):
     """Raise a ValueError with the command to type where an optional package is asked for and missing."""
-    wanted = {"trackio": settings.logger.kind == "trackio", "vllm": settings.trainer.use_vllm}
+    wanted = {"trackio": settings.logger.kind == "trackio", "vllm": settings.trainer.use_vllm and settings.stage == "rl"}
     for package, needed in wanted.items():
         if needed and find_spec(package) is None:
             remedy = "logger=wandb or logger=none" if package == "trackio" else "trainer.use_vllm=false"

@@ -47,7 +47,11 @@ class SampleWriter:
             "label": row["label"],
             "solution": row["solution"] or None,
             "right": rollouts.right and rollouts.right[i],
-            "terms": {name: None if math.isnan(values[i]) else values[i] for name, values in rollouts.terms.items()},
+            "terms": {
+                name: None if math.isnan(values[i]) else values[i]
+                for name, values in rollouts.terms.items()
+                if "/" not in name or name.startswith(f"{row['task']}/")  # not those of other tasks (`RoutedReward`)
+            },
             "reward": rollouts.rewards[i],
             "advantage": rollouts.advantages[i],
             "kept": rollouts.kept[i],

@@ -3,9 +3,10 @@
 What each hook adds:
 
 - `_get_dataloader`: reads each row of a rollout batch once;
-- `_tokenize_prompts`: processes each distinct prompt and its images once;
+- `_tokenize_prompts`: processes each distinct prompt and its images once, and lets rows lie beside others that have no image;
 - `_generate_single_turn`: samples with the prompt's keys and values shared by its group;
-- `_get_per_token_logps_and_entropies`: log-probabilities of packed groups (old policy, reference, update);
+- `_get_per_token_logps_and_entropies`: log-probabilities of packed groups (old policy, reference, update), and of families
+  and batches whose images TRL does not give to their rows;
 - `_generate_and_score_completions`: keeps the prompts with the rollout batch instead of a copy of the pixels for each row;
 - `_prepare_inputs`: cuts the rollout batch into micro-batches of whole groups;
 - `_compute_loss`: says which prompts the micro-batch's rows belong to, and leaves out rows that cannot move the policy.
@@ -30,7 +31,16 @@ from r1reward.shared_prefix.prompts import Prompt, encode_images, make_prompts
 from r1reward.shared_prefix.register import base_model, enable, why_not
 from r1reward.trainer.config import SettingHasNoEffect
 
-IMAGE_KEYS = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
+IMAGE_KEYS = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")  # of the families that share prompts
+FURTHER_IMAGE_KEYS = (
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "num_tiles",
+    "image_sizes",
+    "token_type_ids",
+    "image_position_ids",
+)
+TOKEN_KINDS = ("mm_token_type_ids", "token_type_ids")  # of these, those that rows without images have too
 
 
 @dataclass
@@ -81,11 +91,6 @@ class SharedPrefixTrainer(GRPOTrainer):
     # ---- rollouts ------------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs):
-        if not self._shares and len({bool(row.get("images")) for row in inputs}) > 1:
-            raise ValueError(
-                "rows with images and rows without lie in one rollout batch, which only trainer.share_prefix=true can process; "
-                "without it, train on rows of one kind"
-            )
         processor = self.processing_class
         if self._shares:
             self.processing_class = _ProcessedOnce(self)
@@ -94,6 +99,7 @@ class SharedPrefixTrainer(GRPOTrainer):
         finally:
             self.processing_class = processor
             groups, self._groups = self._groups, None
+        _count_rows_of_tiles(batch)
         if groups is not None and self._shares_log_probs:
             for key in IMAGE_KEYS:
                 batch.pop(key, None)
@@ -105,7 +111,9 @@ class SharedPrefixTrainer(GRPOTrainer):
 
     def _tokenize_prompts(self, prompts):
         if not self._shares or isinstance(prompts[0], str):
-            return super()._tokenize_prompts(prompts)
+            ids, images, fields = super()._tokenize_prompts(prompts)
+            # TRL hands the images on to the processor, which takes an empty list for a row without any, and no None.
+            return ids, None if images is None else [x or [] for x in images], fields
         distinct, prompt_of_row = [], []
         for prompt in prompts:
             # The rows of a group lie side by side. A group of one stays apart: its pixels go with its row.
@@ -129,6 +137,7 @@ class SharedPrefixTrainer(GRPOTrainer):
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
         groups = self._groups
         if groups is None:
+            images = None if images is None else [x or None for x in images]  # as vLLM wants them
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
         if not self.use_vllm:
             with self._shared_sampling(groups):
@@ -207,23 +216,35 @@ class SharedPrefixTrainer(GRPOTrainer):
         return torch.cat(log_probs), torch.cat(entropies) if entropies else None, None
 
     def _log_probs_of_padded_rows(self, model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs):
-        """TRL's way, but where a part of the rows has no image at all: TRL would call the vision tower nevertheless."""
+        """TRL's way, but with the images of one part of the rows at a time where TRL cannot pick them out itself: it calls the
+        vision tower for a part without images too, and leaves out LLaVA-OneVision's `batch_num_images`."""
         compute = super()._get_per_token_logps_and_entropies
-        images = {key: kwargs[key] for key in IMAGE_KEYS if kwargs.get(key) is not None}
-        size = batch_size or len(input_ids)
-        parts = [slice(start, start + size) for start in range(0, len(input_ids), size)]
-        if "image_grid_thw" not in images or all(any(images["num_images"][part]) for part in parts):
+        kwargs.pop("batch_num_images", None)  # the same as `num_images`, which the update has too
+        images = {key: kwargs[key] for key in IMAGE_KEYS + FURTHER_IMAGE_KEYS if kwargs.get(key) is not None}
+        if "pixel_values" not in images:
             return compute(model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs)
-        images, outcomes = split_pixel_values_by_grid(images), []
-        for part in parts:
+        has_images = (input_ids == self._backbone().config.image_token_id).any(1)
+        wants_counts = "batch_num_images" in self.processing_class.image_processor.model_input_names
+        if has_images.all() and not wants_counts:
+            return compute(model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs)
+        _count_rows_of_tiles(images)
+        images, outcomes, size = split_pixel_values_by_grid(images), [], batch_size or len(input_ids)
+        for start in range(0, len(input_ids), size):
+            part, policy = slice(start, start + size), model
             own = unsplit_pixel_values_by_grid({key: value[part] for key, value in images.items()})
-            if not any(own["num_images"]):
-                own |= dict.fromkeys(IMAGE_KEYS[:3])
+            if not has_images[part].any():
+                own |= dict.fromkeys(own.keys() - set(TOKEN_KINDS))
+            elif wants_counts:
+                policy = partial(model, batch_num_images=[count for count in own["num_images"] if count])
             outcomes.append(
-                compute(model, input_ids[part], attention_mask[part], logits_to_keep, None, *args, **(kwargs | own))
+                compute(policy, input_ids[part], attention_mask[part], logits_to_keep, None, *args, **(kwargs | own))
             )
-        log_probs, entropies, _ = zip(*outcomes, strict=True)
-        return torch.cat(log_probs), torch.cat(entropies) if entropies[0] is not None else None, None
+        log_probs, entropies, router = zip(*outcomes, strict=True)
+        return (
+            torch.cat(log_probs),
+            torch.cat(entropies) if entropies[0] is not None else None,
+            torch.stack(router).mean() if router[0] is not None else None,
+        )
 
     def _with_rows_left_out(self, model, rows, log_probs, entropies, mask) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities and entropies (B, T) of all rows: those left out count as unmoved and as of mean entropy.
@@ -317,6 +338,13 @@ def micro_batches(batch: dict, count: int, group: int) -> list[dict]:
             micro["groups"] = Groups(groups.prompts, [groups.prompt_of_row[row] for row in part])
         result.append(micro)
     return result
+
+
+def _count_rows_of_tiles(fields: dict):
+    """Families that give a mask of pixels (SmolVLM) pad the tiles to one entry per row; TRL believes in one per image where
+    there are as many images as rows, though some rows have two and others none."""
+    if "pixel_attention_mask" in fields and "spatial_shapes" not in fields:
+        fields["num_images"] = [1] * len(fields["pixel_values"])
 
 
 def _select(value, rows: list[int]):

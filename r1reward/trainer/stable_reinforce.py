@@ -5,8 +5,8 @@ where it was stopped.
 
 What each hook adds:
 
-- `_generate_and_score_completions`: decodes each image once, then replaces the advantages by the chosen estimator's and filters
-  them (`r1reward.algorithm.advantage`, `.filter`);
+- `_generate_and_score_completions`: decodes each image once, samples without dropout, then replaces the advantages by the
+  chosen estimator's and filters them (`r1reward.algorithm.advantage`, `.filter`);
 - `_generate`: lets the judges of a composite reward begin, while the old policy's and the reference's passes run;
 - `_calculate_rewards`: fills the total of a composite reward from its terms, after they were gathered, and takes the reward of
   rows whose images turned bad (`r1reward.data.images.BadImages`);
@@ -22,6 +22,7 @@ Shapes: N rows of the global rollout batch, B rows on this process, T completion
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,7 @@ from r1reward.data.images import BadImages
 from r1reward.rewards.tasks import CompositeReward
 from r1reward.trainer.config import StableReinforceConfig
 from r1reward.trainer.resumable import ResumableTrainer
-from r1reward.trainer.shared_prefix import IMAGE_KEYS
+from r1reward.trainer.shared_prefix import FURTHER_IMAGE_KEYS, IMAGE_KEYS
 from r1reward.trainer.step_guard import StepGuard
 
 
@@ -122,9 +123,11 @@ class StableReinforceTrainer(ResumableTrainer):
             group = self.num_generations if self.model.training else self.num_generations_eval
             self.bad_images.count(int(self._bad_rows.view(-1, group).any(1).sum()))
             self._metrics["train" if self.model.training else "eval"]["data/bad_images"].append(self.bad_images.skipped)
-        batch = super()._generate_and_score_completions(inputs)
+        with without_dropout(self.model):
+            batch = super()._generate_and_score_completions(inputs)
+            if self.model.training:
+                batch["advantages"] = self._advantages(batch)
         if self.model.training:
-            batch["advantages"] = self._advantages(batch)
             batch["row_index"] = torch.arange(len(inputs), device=batch["advantages"].device)
             self.rollout_ids = [str(row.get("id", n)) for n, row in enumerate(inputs)]
         self._scored, self._rows = None, []
@@ -151,9 +154,7 @@ class StableReinforceTrainer(ResumableTrainer):
     def _advantages(self, batch: dict) -> torch.Tensor:
         """Estimate, filter, log; (B,), or (B, T) with a KL penalty in the reward."""
         inputs, completions, rewards_per_term = self._scored
-        rewards = (rewards_per_term * self.reward_weights.to(rewards_per_term.device)).nansum(1)
-        rewards[rewards_per_term.isnan().all(1)] = torch.nan
-        local = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
+        rewards, local = self._rewards(rewards_per_term), self._local(inputs)
         lengths = self.accelerator.gather(batch["completion_mask"].sum(1))
 
         raw, mask = rewards, None
@@ -180,6 +181,16 @@ class StableReinforceTrainer(ResumableTrainer):
             return advantages[local, : batch["completion_mask"].shape[1]]
         return advantages[local]
 
+    def _rewards(self, rewards_per_term: torch.Tensor) -> torch.Tensor:
+        """(N,) from (N, terms); NaN where no term applies."""
+        rewards = (rewards_per_term * self.reward_weights.to(rewards_per_term.device)).nansum(1)
+        rewards[rewards_per_term.isnan().all(1)] = torch.nan
+        return rewards
+
+    def _local(self, inputs: list[dict]) -> slice:
+        """Where this process's rows are in the global rollout batch."""
+        return slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
+
     def _penalised_returns(self, batch: dict, rewards: torch.Tensor, local: slice) -> tuple[torch.Tensor, torch.Tensor]:
         """Return-to-go (N, T) of the reward less the k1 KL penalty, and the mask (N, T) of real tokens."""
         if "old_per_token_logps" not in batch:
@@ -196,19 +207,23 @@ class StableReinforceTrainer(ResumableTrainer):
 
     @torch.no_grad()
     def _current_log_probs(self, batch: dict) -> torch.Tensor:
-        """Log-probabilities (B, T) of the sampled tokens under the present policy, images included."""
-        others = ("pixel_attention_mask", "spatial_shapes", "num_tiles", "image_sizes", "token_type_ids", "image_position_ids")
+        """Log-probabilities (B, T) of the sampled tokens under the present policy."""
+        return self._log_probs_and_entropies(self.model, batch, batch_size=self.args.per_device_train_batch_size)[0]
+
+    def _log_probs_and_entropies(self, model, batch: dict, **kwargs):
+        """What `_get_per_token_logps_and_entropies` returns for a batch's completions, images included."""
         self._groups = batch.get("groups")
-        log_probs, *_ = self._get_per_token_logps_and_entropies(
-            self.model,
-            torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
-            torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
-            batch["completion_ids"].shape[1],
-            batch_size=self.args.per_device_train_batch_size,
-            **{key: batch[key] for key in IMAGE_KEYS + others if key in batch},
-        )
-        self._groups = None
-        return log_probs
+        try:
+            return self._get_per_token_logps_and_entropies(
+                model,
+                torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+                torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
+                batch["completion_ids"].shape[1],
+                **{key: batch[key] for key in IMAGE_KEYS + FURTHER_IMAGE_KEYS if key in batch},
+                **kwargs,
+            )
+        finally:
+            self._groups = None
 
     def _log_advantages(self, advantages, kept, rewards_per_term, mask):
         """Metrics over the global batch: how much the filter took, and from whom."""
@@ -293,6 +308,21 @@ class StableReinforceTrainer(ResumableTrainer):
         name = "pre_clip/fraction" if self.args.pre_clip else "log_ratio/fraction_beyond_pre_clip"
         metrics[name].append((sums[0] / sums[1].clamp(min=1)).item())
         metrics["log_ratio/max_abs"].append(largest.item())
+
+
+@contextmanager
+def without_dropout(model):
+    """While it lasts, dropout (of adapters) does not act: the policy that samples, its old log-probabilities and the reference
+    are those that are evaluated and served. In the update it acts.
+    """
+    modules = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.train()
 
 
 def total(completions, **kwargs) -> list[float]:

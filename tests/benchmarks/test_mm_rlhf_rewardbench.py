@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from r1reward.benchmarks.items import MissingFiles, read_benchmark
-from r1reward.benchmarks.mm_rlhf_rewardbench import SIZES, official_category, released_category, sample_frames
+from r1reward.benchmarks.mm_rlhf_rewardbench import SIZES, official_category, released_category
 from r1reward.data.jsonl import Problem
 
 # (category, questions, pairs); of the 46 questions and 170 pairs.
@@ -85,14 +85,6 @@ def test_short_video_shows_each_frame_once_and_is_counted(tmp_path):
         touch(tmp_path / "images" / "clip" / name)
     benchmark = read(write(tmp_path, [video_row()]))
     assert names(benchmark.items[0]) == ["c01_0002.JPEG", "c01_0010.jpeg"] and benchmark.notes["short_videos"] == 1
-
-
-def test_sample_frames():
-    files = [f"v/{number}.png" for number in (10, 9, 1, 2, 11)]
-    assert sample_frames(files, 32) == ["v/1.png", "v/2.png", "v/9.png", "v/10.png", "v/11.png"]
-    assert sample_frames(files, 2) == ["v/1.png", "v/11.png"]
-    assert sample_frames(files, 1) == ["v/1.png"]
-    assert sample_frames(["v/b2.png", "v/7.png", "v/b10.png", "v/a.png"], 4) == ["v/7.png", "v/a.png", "v/b2.png", "v/b10.png"]
 
 
 def test_default_is_32_frames(tmp_path):

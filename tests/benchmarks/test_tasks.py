@@ -1,5 +1,7 @@
 """From texts to the numbers of a box evaluation, in the model's own coordinates."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -58,6 +60,34 @@ def test_rows_of_other_tasks_are_left_aside(tmp_path):
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     assert [row.task for row in read_rows(BenchmarkSettings("referring", path=str(tmp_path / "rows.jsonl")))] == ["rec"]
+
+
+def test_templates_stand_around_the_questions_of_a_file(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"conversations": [{"value": "Where?"}, {"value": "[1, 2, 3, 4]"}]}')
+    benchmark = BenchmarkSettings("referring", path=str(tmp_path / "rows.jsonl"))
+    templates = {"rec": '{question} Give JSON, {"bbox_2d": [1, 2, 3, 4]}.', "ovd": "{question}"}
+    assert [row.prompt for row in read_rows(benchmark)] == ["Where?"]
+    assert [row.prompt for row in read_rows(benchmark, templates)] == ['Where? Give JSON, {"bbox_2d": [1, 2, 3, 4]}.']
+    with pytest.raises(ValueError, match="template has no effect: it is for ovd, and referring asks for rec"):
+        read_rows(benchmark, {"ovd": "{question}"})
+    with pytest.raises(ValueError, match="template.rec: does not say where the question goes"):
+        read_rows(benchmark, {"rec": "Where?"})
+
+
+@pytest.mark.parametrize(("name", "task", "question"), [
+    ("referring", "rec", "Locate the cat in this image."), ("detection", "ovd", "Detect every instance of: cat."),
+])  # fmt: skip
+def test_templates_take_the_place_of_the_instructions_for_coco_files(name, task, question, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "1.png")
+    data = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 40, "height": 30}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(data))
+    benchmark = BenchmarkSettings(name, path=str(tmp_path / "instances.json"), image_root=str(tmp_path))
+    (plain,), (changed,) = read_rows(benchmark), read_rows(benchmark, {task: "Now: {question} Go."})
+    assert plain.prompt.startswith(f"{question}\nThink first") and changed.prompt == f"Now: {question} Go."
 
 
 def test_a_server_does_not_say_how_its_model_writes_boxes(rows):

@@ -289,7 +289,7 @@ def test_settings_reach_the_reader(tmp_path):
     Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
     turns = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "[1, 2, 3, 4]"}]
     (tmp_path / "rows.jsonl").write_text(json.dumps({"conversations": turns, "image": "a.png"}))
-    settings = DataSettings("vlm_r1_jsonl", path=str(tmp_path / "rows.jsonl"), task="rec")
+    settings = DataSettings("vlm_r1_jsonl", path=str(tmp_path / "rows.jsonl"), task="rec", held_out_fraction=0.0)
     assert len(build_splits(settings).train) == 1
     with pytest.raises(ValueError, match="row 1, field image: .*12 pixels, more than the limit of 11"):
         build_splits(replace(settings, max_image_pixels=11))

@@ -1,12 +1,12 @@
 import json
-import random
 
 import pytest
 from PIL import Image
 
 from r1reward.data.prompts import prompt_parts
-from r1reward.data.r1_reward_jsonl import read, split
-from r1reward.data.rows import ImageSource, PreferenceRow
+from r1reward.data.r1_reward_jsonl import read
+from r1reward.data.rows import PreferenceRow
+from r1reward.data.split import split
 
 BRACKETS = "Judge.\n\n[Question]\nWhich?\n\n[Response 1]\nA cat.\n\n[Response 2]\nA dog."
 HEADERS = (
@@ -65,7 +65,7 @@ def test_all_shared_rows_come_back_to_the_same_characters(shared_data):
 
 def test_shared_rows_split_without_a_shared_image(shared_data):
     rows = read(shared_data / "coco128" / "preference.jsonl", check_images=False)
-    train, held_out = split(rows, 0.2, seed=0)
+    train, held_out = split(rows, 0.2, seed=0, image_root=shared_data / "coco128")
     assert len(train) + len(held_out) == 479 and 0.1 < len(held_out) / 479 < 0.3
     assert not {row.images for row in train} & {row.images for row in held_out}
 
@@ -274,58 +274,3 @@ def test_a_long_value_is_cut_in_the_error(write):
 def test_unread_images_are_only_looked_for(write):
     assert len(read(write(entry(image="data.jsonl")), check_images=False)) == 1
     assert "file is missing" in problem(write(entry(image="absent.png")), check_images=False)
-
-
-# Splitting
-
-
-def rows_of(images: list[tuple[str, ...]]) -> list[PreferenceRow]:
-    return [
-        PreferenceRow(str(n), tuple(ImageSource(path=path) for path in paths), f"q{n}", ("a", "b"), 1, ("", "", ""))
-        for n, paths in enumerate(images)
-    ]
-
-
-def test_split_depends_on_image_names_and_seed_only():
-    rows = rows_of([(f"/data/{n % 100}.png",) for n in range(300)])
-    train, held_out = split(rows, 0.3, seed=1)
-    assert split(rows, 0.3, seed=1) == (train, held_out)
-    held_ids = {row.id for row in held_out}
-    shuffled = random.Random(0).sample(rows, len(rows))
-    assert {row.id for row in split(shuffled, 0.3, seed=1)[1]} == held_ids
-    elsewhere = rows_of([(f"/other/place/{n % 100}.png",) for n in range(300)])
-    assert {row.id for row in split(elsewhere, 0.3, seed=1)[1]} == held_ids
-    assert {row.id for row in split(rows[:60], 0.3, seed=1)[1]} == {n for n in held_ids if int(n) < 60}
-    assert {row.id for row in split(rows, 0.3, seed=2)[1]} != held_ids
-    assert 15 <= len(held_out) / 3 <= 45  # 100 images, 30 expected, standard deviation 4.6
-
-
-def test_rows_tied_by_any_image_stay_together():
-    chain = [(f"{n}.png", f"{n + 1}.png") for n in range(50)]
-    others = [(f"o{n}.png",) for n in range(100)]
-    for seed in range(5):
-        train, held_out = split(rows_of(chain + others), 0.5, seed)
-        sides = [{image.path for row in side for image in row.images} for side in (train, held_out)]
-        assert not sides[0] & sides[1]
-        assert {f"{n}.png" for n in range(51)} <= sides[0] or {f"{n}.png" for n in range(51)} <= sides[1]
-
-
-def test_rows_without_an_image_and_images_in_memory_are_grouped_too():
-    text = [PreferenceRow(str(n), (), f"q{n % 20}", ("a", "b"), 1, ("", "", "")) for n in range(60)]
-    data = [PreferenceRow(f"b{n}", (ImageSource(data=bytes([n % 20])),), "q", ("a", "b"), 1, ("", "", "")) for n in range(60)]
-    train, held_out = split(text, 0.5, seed=0)
-    assert not {row.question for row in train} & {row.question for row in held_out}
-    train, held_out = split(data, 0.5, seed=0)
-    assert not {row.images for row in train} & {row.images for row in held_out}
-
-
-def test_split_refuses_an_empty_side_and_takes_image_root():
-    same_name = rows_of([(f"/data/{n}/image.png",) for n in range(40)])
-    with pytest.raises(ValueError, match="1 different images leaves one side empty.*image_root"):
-        split(same_name, 0.5, seed=0)
-    train, held_out = split(same_name, 0.5, seed=0, image_root="/data")
-    assert len(train) + len(held_out) == 40 and train and held_out
-    assert split(same_name, 0, seed=0) == (same_name, [])
-    for fraction in (-0.1, 1, 1.5):
-        with pytest.raises(ValueError, match="held_out_fraction"):
-            split(same_name, fraction, seed=0)

@@ -1,11 +1,13 @@
 """Rows: swapping, prompts, and the columns that the trainer reads."""
 
+from itertools import permutations
+
 import pytest
 
 from r1reward.data.build import build_splits, training_dataset
 from r1reward.data.images import decode_columns
 from r1reward.data.prompts import PROMPTS, prompt_parts
-from r1reward.data.rows import ImageSource, PreferenceRow
+from r1reward.data.rows import ImageSource, PreferenceRow, TaskRow, to_training_row
 from r1reward.data.shapes.rows import preference_row
 from r1reward.settings import DataSettings
 
@@ -63,6 +65,32 @@ def test_dataset_has_no_column_that_trl_takes_for_its_own():
     assert not columns & {"chosen", "rejected", "completion", "messages", "tools", "environment"}
 
 
+PNG = preference_row(0, "train", 0).images[0].data
+KINDS = [
+    TaskRow("text", (), "1 + 1?", "2", "number"),
+    TaskRow("file", (ImageSource(path="a.png"),), "Where?", "[1, 2, 3, 4]", "rec"),
+    TaskRow("both", (ImageSource(data=PNG), ImageSource(path="b.png")), "Same?", "yes", "yes_no", images_first=False, level=2),
+    row(),
+    row(images=(), label=2),
+    preference_row(0, "train", 0),
+]
+
+
+@pytest.mark.parametrize("kinds", [*permutations(KINDS, 3), *([kind] for kind in KINDS), KINDS, KINDS[::-1]])
+def test_a_dataset_of_rows_of_every_kind_gives_back_each_as_it_was(kinds):
+    dataset = training_dataset(list(kinds))
+    assert dataset.to_list() == [to_training_row(kind) for kind in kinds]
+
+
+def test_columns_of_each_kind():
+    text, file, both, pair, *_ = map(to_training_row, KINDS)
+    assert (text["label"], text["solution"], text["task"], text["images"]) == (None, "2", "number", [])
+    assert (pair["label"], pair["solution"], pair["task"]) == (1, "", "preference")
+    assert file["images"] == [{"path": "a.png", "bytes": None}]
+    assert both["images"] == [{"path": None, "bytes": PNG}, {"path": "b.png", "bytes": None}]
+    assert [part["type"] for part in both["prompt"][0]["content"]] == ["text", "image", "image"]
+
+
 def test_each_distinct_image_is_decoded_once():
     dataset = training_dataset([preference_row(0, "train", index) for index in (0, 1)])
     rows = decode_columns([dataset[0], dataset[0], dataset[1]])
@@ -77,6 +105,9 @@ def test_each_distinct_image_is_decoded_once():
         ({"levels": [4]}, "give levels of the shapes world"),
         ({"num_eval": 0}, "the split held_out needs at least 1 row"),
         ({"reader": "r1_reward_jsonl"}, "data.path is not set"),
+        ({"reader": "vlm_r1_jsonl", "path": "x", "num_eval": 0}, "data.num_eval must be at least 1 row"),
+        ({"held_out_fraction": 0.2}, "data.held_out_fraction has no effect with data.reader=shapes; it is for r1_reward_jsonl"),
+        ({"reader": "vlm_r1_jsonl", "levels": [1]}, "data.levels has no effect with .*reader=vlm_r1_jsonl; it is for shapes"),
     ],
 )
 def test_wrong_data_settings(changes, message):

@@ -3,7 +3,9 @@ import json
 import pytest
 from PIL import Image
 
-from r1reward.data.rows import TaskRow, to_training_row
+from r1reward.data.images import decode_columns, upright_size
+from r1reward.data.rows import ImageSource, TaskRow, to_training_row
+from r1reward.data.split import split
 from r1reward.data.vlm_r1_jsonl import METHODS, read
 
 
@@ -86,6 +88,29 @@ def test_a_wrong_row_is_named_with_field_and_remedy(row, message, tmp_path):
 def test_a_file_without_a_task(tmp_path):
     with pytest.raises(ValueError, match="got None; write it in the row, or set data.task"):
         read(write(tmp_path, {"conversations": turns()}), task=None)
+
+
+def test_photographs_none_one_or_two_per_row(shared_data, tmp_path):
+    """Real photographs of different sizes, kept in the order of the row."""
+    root = shared_data / "coco128" / "images"
+    names = sorted(path.name for path in root.iterdir())[:3]
+    path = write(
+        tmp_path,
+        {"image": names[:2], "conversations": turns("<image><image>Which shows a cat?", "A"), "task": "multiple_choice"},
+        {"conversations": turns("2 + 2?", "4"), "task": "number"},
+        {"image": names[2], "conversations": turns()},
+        {"image": None, "conversations": turns("3 + 3?", 6), "task": "number"},
+        {"image": [names[2], names[0]], "conversations": turns("Same?", "no"), "task": "yes_no"},
+    )
+    rows = read(path, task="rec", image_root=root)
+    sizes = {name: upright_size(ImageSource(path=str(root / name))) for name in names}
+    decoded = decode_columns([to_training_row(row) for row in rows])
+    shown = [names[:2], [], [names[2]], [], [names[2], names[0]]]
+    assert [[image.size for image in row["images"]] for row in decoded] == [[sizes[name] for name in row] for row in shown]
+    assert [sum(part["type"] == "image" for part in row["prompt"][0]["content"]) for row in decoded] == [2, 0, 1, 0, 2]
+    train, held_out = split(rows, 0.5, 0, root)
+    assert {row.id for row in (train if rows[0] in train else held_out)} >= {"1", "3", "5"}  # tied by shared photographs
+    assert len(train) + len(held_out) == 5 and train and held_out
 
 
 def test_real_rows(shared_data):

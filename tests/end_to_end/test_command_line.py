@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
+from tests.end_to_end.commands import only, run
 from tests.rewards.judges.judge_server import Answer, JudgeServer
 from tests.tracking.wandb_file import read_run
 
@@ -32,30 +33,8 @@ def model_folder(tmp_path_factory):
     return folder
 
 
-def run(folder: Path, *arguments: str, module: str = "train", code: int = 0, before=None) -> str:
-    """Run `python -m r1reward.<module>` in `folder`, after `before()` in its process; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"r1reward.{module}", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=before,
-    )
-    text = done.stdout + done.stderr
-    assert done.returncode == code, text
-    return text
-
-
-def only(folder: Path, pattern: str) -> Path:
-    found = list(folder.glob(pattern))
-    assert len(found) == 1, found
-    return found[0]
-
-
 def test_a_run_leaves_a_complete_folder(tmp_path, model_folder):
-    text = run(tmp_path, f"model.path={model_folder}", *SMALL)
+    text = run(tmp_path, f"model.path={model_folder}", *SMALL, cold=True)
     folder = only(tmp_path, "runs/train/*")
     assert f"run folder  {folder.relative_to(tmp_path)}" in text
     assert "held out: 4 items, each judged in both orders" in text
@@ -261,7 +240,7 @@ def test_help_and_config_come_without_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "delta_max: 1000.0" in done.stdout
-    text = run(tmp_path, "--help")
+    text = run(tmp_path, "--help", cold=True)
     for group in ("advantage_filter: none, paper, released", "clip: cispo, clip_higher", "experiment: ablate_clip"):
         assert group in text
 
@@ -305,7 +284,8 @@ def test_rows_of_several_tasks_train_together(tmp_path, model_folder):
     (tmp_path / "my_rewards.py").write_text("def short(completions, **columns):\n    return [1.0] * len(completions)\n")
     run(
         tmp_path, f"model.path={model_folder}", *SMALL[:5], "advantage_filter=none", "data=vlm_r1_jsonl",
-        "data.path=rows.jsonl", "+reward.tasks.number.terms.short={function: my_rewards.short, weight: 0.5}",
+        "data.path=rows.jsonl", "data.held_out_fraction=0",
+        "+reward.tasks.number.terms.short={function: my_rewards.short, weight: 0.5}",
     )  # fmt: skip
     (folder,) = tmp_path.glob("runs/train/*")
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from r1reward.benchmarks.paired import compare_evaluations
-from tests.end_to_end.test_command_line import only, run
+from tests.end_to_end.commands import only, run
 
 SMALL = ["benchmark.num=12", "batch_size=8", "max_new_tokens=40"]
 

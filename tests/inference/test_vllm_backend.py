@@ -43,4 +43,5 @@ def test_settings_arrive(backend):
     settings = backend._engine.settings
     assert settings["dtype"] == "bfloat16" and settings["gpu_memory_utilization"] == 0.5
     assert settings["tensor_parallel_size"] == 2 and settings["limit_mm_per_prompt"] == {"image": 3}
-    assert settings["mm_processor_kwargs"] == {"max_pixels": 7056} and settings["trust_remote_code"] is False
+    assert settings["mm_processor_kwargs"] == {"size": {"shortest_edge": 784, "longest_edge": 7056}}
+    assert settings["trust_remote_code"] is False

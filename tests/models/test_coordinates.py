@@ -21,7 +21,8 @@ from PIL import Image, ImageDraw
 
 from r1reward.data.images import open_image
 from r1reward.data.rows import ImageSource
-from r1reward.models.coordinates import FAMILIES, SPACES, Coordinates, coordinates_of
+from r1reward.models.coordinates import SPACES, Coordinates, coordinates_of
+from r1reward.models.families import known
 from r1reward.models.loading import ModelSettings, load_processor, resolve
 
 # The limits of the published checkpoints are large; these make small images cheap and let both limits act.
@@ -173,13 +174,11 @@ def test_gemma_resized_pixels_are_those_of_its_square():
 
 
 def test_llava_crops_to_the_centre_so_that_no_space_of_the_whole_image_fits_what_it_sees():
-    """Why `llava` has no default: with the settings of the published 1.5 checkpoints a box at the left edge is not seen."""
+    """The README's example: with the settings of the published 1.5 checkpoints a box at the left edge is not seen."""
     image_processor = hf.LlavaImageProcessor(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
     seen = image_processor(drawn((640, 320), (0, 0, 100, 320)), return_tensors="pt")["pixel_values"]
     black = image_processor(drawn((640, 320), (0, 0, 0, 0)), return_tensors="pt")["pixel_values"]
     assert torch.equal(seen, black)
-    with pytest.raises(ValueError, match="crops to the centre"):
-        coordinates_of("llava", NO_PROCESSOR)
 
 
 edges = st.floats(-1e4, 1e4)
@@ -242,28 +241,30 @@ def test_what_the_authors_of_qwen_convert():
 
 def test_the_space_of_each_family():
     def families(space):
-        return {key for key in FAMILIES if FAMILIES[key].space == space}
+        return {key for key, family in known().items() if family.space == space}
 
     thousand = {"qwen2_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"}
     thousand |= {"internvl", "internvl_chat", "glm4v", "glm4v_moe", "glm46v"}
     assert families("resized_pixels") == {"qwen2_5_vl"}
     assert families("thousand") == thousand
-    assert families(None) == {"gemma3", "smolvlm", "idefics3", "llava", "llava_onevision"}
+    assert families(None) == {"gemma3", "smolvlm", "idefics3", "llava_onevision"}
     for key in thousand:
         assert coordinates_of(key, NO_PROCESSOR).write((0, 0, 320, 240), (640, 480)) == (0, 0, 500, 500)
-    assert all(family.source for family in FAMILIES.values())
+    assert all(family.source for family in known().values())
 
 
-def test_families_are_model_types_of_transformers():
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    assert set(FAMILIES) - set(CONFIG_MAPPING_NAMES) == {"internvl_chat"}  # the remote code's
-
-
-@pytest.mark.parametrize("family", ["gemma3", "smolvlm", "idefics3", "llava", "llava_onevision", "blip_2"])
+@pytest.mark.parametrize("family", ["gemma3", "smolvlm", "idefics3", "llava_onevision"])
 def test_an_undocumented_family_must_be_told(family):
     with pytest.raises(ValueError, match=r"no documented coordinates.*model\.coordinates.*thousand.*unit.*qwen2_5_vl"):
         coordinates_of(family, NO_PROCESSOR)
+    assert coordinates_of(family, NO_PROCESSOR, "unit").write((0, 0, 320, 240), (640, 480)) == (0.0, 0.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("family", ["llava", "blip_2"])
+def test_a_model_of_no_known_family_must_be_told_or_described(family):
+    for name in (None, "resized_pixels"):
+        with pytest.raises(ValueError, match="of no family known here.*model.family=.*model.coordinates"):
+            coordinates_of(family, NO_PROCESSOR, name)
     assert coordinates_of(family, NO_PROCESSOR, "unit").write((0, 0, 320, 240), (640, 480)) == (0.0, 0.0, 0.5, 0.5)
 
 
@@ -274,7 +275,7 @@ def test_an_unknown_name_lists_the_options():
         coordinates_of("qwen2_5_vl", NO_PROCESSOR, "")
 
 
-@pytest.mark.parametrize("family", ["internvl", "smolvlm", "idefics3", "llava", "llava_onevision", "blip_2"])
+@pytest.mark.parametrize("family", ["internvl", "smolvlm", "idefics3", "llava_onevision"])
 def test_resized_pixels_need_one_resized_image(family):
     with pytest.raises(ValueError, match="no one resized image.*choose one of pixels, thousand") as raised:
         coordinates_of(family, NO_PROCESSOR, "resized_pixels")

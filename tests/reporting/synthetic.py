@@ -37,6 +37,37 @@ def evaluation(accuracy: float, items: int = 200, **rates) -> dict:
     }
 
 
+def task_evaluation(items: int = 100, pairs: float | None = None, **accuracies: float) -> dict:
+    """An entry of `items` rows of each task by its name, with the terms `iou` (rec) or the task's own, and `format`; `pairs`:
+    the accuracy of as many preference pairs besides."""
+    blocks = {
+        task: {
+            "n": items,
+            "accuracy": interval(accuracy),
+            "terms": {
+                "iou" if task == "rec" else task: {"n": items} | interval(accuracy - 0.1),
+                "format": {"n": items} | interval(0.9),
+            },
+        }
+        for task, accuracy in accuracies.items()
+    }
+    of_pairs = {}
+    if pairs is not None:
+        found = evaluation(pairs, items)
+        of_pairs = {name: found[name] for name in ("both_orders_correct", "flip_rate", "first_position_rate")}
+        blocks["preference"] = {"n": items, "accuracy": found["accuracy"], "terms": {"format": {"n": items} | interval(0.9)}}
+    mean = sum(block["accuracy"]["mean"] for block in blocks.values()) / len(blocks)
+    return {
+        "n": items * len(blocks),
+        "unscored": 0,
+        "accuracy": interval(mean),
+        "format_rate": interval(0.9),
+        "mean_completion_tokens": 40.0,
+        "by_category": {"": {"n": items * len(blocks), "accuracy": interval(mean)}},
+        "by_task": dict(sorted(blocks.items())),
+    } | of_pairs
+
+
 def curve(steps: int, seed: int, final: float = 0.75, spread: float = 1.0, collapse: int | None = None) -> list[dict]:
     """Metrics that look like training: noisy rise, shrinking length; from `collapse` on they stop being finite."""
     rng = random.Random(f"{seed} {final} {spread}")
@@ -107,9 +138,11 @@ def write_run(
     finished: bool = True,
     study: str = "ablation",
     started: str = "2025-01-01T00:00:00",
+    evaluations: tuple[dict, dict] | None = None,
     **rates,
 ) -> Path:
-    """Writes one run folder and returns it; `rates` go to `evaluation` (both, flip, first, format, tokens)."""
+    """Writes one run folder and returns it; `rates` go to `evaluation` (both, flip, first, format, tokens), and `evaluations`,
+    the entries of held-out rows before and after training, stand in its place."""
     (folder / "images").mkdir(parents=True)
     metrics = [{"step": 1, "reward": 0.5}, {"step": 2, "reward": 0.6}] if metrics is None else metrics
     settings = {"seed": seed, "run": {"name": f"{arm}-{seed}", "arm": arm, "study": study}, "output_dir": str(folder)}
@@ -123,6 +156,8 @@ def write_run(
     if not finished:
         return folder
     splits = {"before": {"held_out": evaluation(before, **rates)}, "after": {"held_out": evaluation(after, **rates)}}
+    if evaluations is not None:
+        splits = {when: {"held_out": found} for when, found in zip(("before", "after"), evaluations, strict=True)}
     if out_of_distribution is not None:
         splits["before"]["out_of_distribution"] = evaluation(before - 0.02, items=100)
         splits["after"]["out_of_distribution"] = evaluation(out_of_distribution, items=100)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.several_processes.judging import judge
+from tests.several_processes.judging import judge, measure_mixture
 from tests.several_processes.scenarios import SCENARIOS, run
 
 
@@ -25,7 +25,7 @@ def main(folder: Path, names: list[str]):
         except Exception:
             outcomes[name] = traceback.format_exc()
         print(f"process {rank}: {name}: {time.perf_counter() - started:.1f} s", flush=True)
-    outcomes["judging"] = judge(folder)
+    outcomes["judging"], outcomes["mixture"] = judge(folder), measure_mixture(folder)
     torch.save(outcomes, folder / f"outcomes-{rank}.pt")
     torch.distributed.destroy_process_group()
 

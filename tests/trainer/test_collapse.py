@@ -30,3 +30,12 @@ def test_verdicts_that_vanish():
 
 def test_a_model_that_never_wrote_verdicts_has_not_collapsed():
     assert not find_collapse(steps([0.0] * 20)).collapsed
+
+
+def test_the_formats_of_all_tasks_count():
+    """Two tasks, one of which falls from 1 to 0: the mean falls from 1 to a half, which is no collapse; then the other too."""
+    names = ("rewards/rec/format/mean", "rewards/ovd/format/mean")
+    metrics = [{"step": i + 1, names[0]: 1.0, names[1]: float(i < 10)} for i in range(20)]
+    assert not find_collapse(metrics).collapsed
+    metrics += [{"step": i + 1, names[0]: 0.0} for i in range(20, 30)]  # a batch may lack a task
+    assert find_collapse(metrics).step == 21

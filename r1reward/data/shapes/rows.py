@@ -39,9 +39,22 @@ class ShapesRow:
         """What the annotator writes about this row."""
         return annotator.trace(rng, self.scene, self.question, self.values, (bool(self.sure[0]), bool(self.sure[1])))
 
-    def image(self):
+    def images(self) -> list:
         """The scene as an RGB image of 84 x 84 pixels."""
-        return render(self.scene, random.Random(self.noise_seed))
+        return [render(self.scene, random.Random(self.noise_seed))]
+
+    def to_row(self, id: str = "", prompt: str = "short") -> PreferenceRow:
+        """The row in the form that everything downstream reads: its image encoded as PNG, its question in the named prompt."""
+        return PreferenceRow(
+            id=id,
+            images=tuple(ImageSource(data=to_png(image)) for image in self.images()),
+            question=self.question.text,
+            responses=self.responses(),
+            label=self.label,
+            prompt_parts=prompt_parts(prompt, self.question.text),
+            category=self.question.kind,
+            level=self.level,
+        )
 
 
 def make_row(seed: int, split: str, index: int, levels: tuple[int, ...] = (1, 2, 3)) -> ShapesRow:
@@ -65,20 +78,5 @@ def make_row(seed: int, split: str, index: int, levels: tuple[int, ...] = (1, 2,
 
 
 def preference_row(seed: int, split: str, index: int, prompt: str = "short", levels=(1, 2, 3)) -> PreferenceRow:
-    """The row in the form that everything downstream reads, its image encoded as PNG."""
-    row = make_row(seed, split, index, levels)
-    return to_preference_row(row, prompt, id=f"{split}-{seed}-{index}")
-
-
-def to_preference_row(row: ShapesRow, prompt: str = "short", id: str = "") -> PreferenceRow:
-    """A row of the world with its image encoded and its question put into the named prompt."""
-    return PreferenceRow(
-        id=id,
-        images=(ImageSource(data=to_png(row.image())),),
-        question=row.question.text,
-        responses=row.responses(),
-        label=row.label,
-        prompt_parts=prompt_parts(prompt, row.question.text),
-        category=row.question.kind,
-        level=row.level,
-    )
+    """The row at that index of that split, with its id."""
+    return make_row(seed, split, index, levels).to_row(f"{split}-{seed}-{index}", prompt)

@@ -9,7 +9,7 @@ import io
 import random
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 COLORS = {
     "red": (214, 39, 40),
@@ -24,6 +24,7 @@ BACKGROUND = (122, 116, 104)
 CELL = 28  # pixels
 GRID = 3  # cells per side
 SIZE = CELL * GRID  # pixels per side
+GRADE = 32  # by so much a channel of a graded background grows from one side to the other
 
 # Combinations that no training or held-out scene ever shows; out-of-distribution scenes always ask about one of them.
 UNSEEN = frozenset([("red", "cross"), ("green", "diamond"), ("blue", "circle"), ("yellow", "triangle"), ("purple", "square")])
@@ -79,12 +80,23 @@ def random_scene(rng: random.Random, level: int, unseen: bool = False) -> Scene:
     return Scene(tuple(shapes))
 
 
-def render(scene: Scene, noise: random.Random | None = None) -> Image.Image:
-    """Draw a scene as an RGB image of 84 x 84 pixels; `noise` shifts background brightness and colours a little."""
+def render(scene: Scene, noise: random.Random | None = None, graded: bool = False) -> Image.Image:
+    """Draw a scene as an RGB image of 84 x 84 pixels.
+
+    Args:
+        scene: The scene.
+        noise: Shifts background brightness and colours a little.
+        graded: Whether the background gets redder from left to right and bluer from top to bottom. Qwen2.5-VL's vision tower
+            knows relative positions only, and a small language model takes long to learn where a patch lies: here it is seen.
+    """
     scale = 2  # drawn twice as large and averaged down, for smooth edges
     shift = (lambda: noise.randint(-12, 12)) if noise else (lambda: 0)
     dim = shift()
     image = Image.new("RGB", (SIZE * scale, SIZE * scale), tuple(c + dim for c in BACKGROUND))
+    if graded:
+        down = Image.linear_gradient("L").resize(image.size).point(lambda v: v * GRADE // 255)
+        across, (red, green, blue) = down.transpose(Image.Transpose.ROTATE_90), image.split()
+        image = Image.merge("RGB", (ImageChops.add(red, across), green, ImageChops.add(blue, down)))
     draw = ImageDraw.Draw(image)
     for shape in scene.shapes:
         fill = tuple(min(255, max(0, c + shift())) for c in COLORS[shape.color])
