@@ -45,8 +45,9 @@ format: install ## apply the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-cold-start: install ## make the embedded checkpoint anew (about 6 minutes on 2 cores)
+cold-start: install ## make the embedded checkpoints anew (about 20 minutes on 2 cores)
 	$(BIN)/python -m r1reward.cold_start
+	$(BIN)/python -m r1reward.cold_start --config-name cold_start_visual
 
 configs: install ## write the flattened reference config anew
 	$(BIN)/python -m tests.reference_config

@@ -1,4 +1,6 @@
-"""Make the embedded cold-start checkpoint: `python -m r1reward.cold_start` or `make cold-start`."""
+"""Make the embedded cold-start checkpoints: `python -m r1reward.cold_start`, the one for visual tasks with `--config-name
+cold_start_visual`, or both with `make cold-start`.
+"""
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -15,12 +17,12 @@ def main(config: DictConfig) -> None:
     from r1reward.trainer.cold_start import ColdStartSettings, make_cold_start
 
     settings = parse_settings(ColdStartSettings, OmegaConf.to_container(config, resolve=True))
-    folder = settings.output or embedded_checkpoint()
+    folder = settings.output or embedded_checkpoint(settings.name)
     summary = make_cold_start(settings, folder)
-    print(f"\ncold start in {folder}: {summary['n']} held-out items, each judged in both orders")
+    print(f"\ncold start in {folder}: {summary['n']} held-out items, pairs judged in both orders")
     print(f"  accuracy {100 * summary['accuracy']['mean']:.1f} %, well-formed {100 * summary['format_rate']['mean']:.1f} %")
-    for category, entry in summary["by_category"].items():
-        print(f"  {category:<12} {100 * entry['accuracy']['mean']:.1f} % (n = {entry['n']})")
+    for kind, entry in (summary.get("by_task", {}) | summary["by_category"]).items():
+        print(f"  {kind:<16} {100 * entry['accuracy']['mean']:.1f} % (n = {entry['n']})")
 
 
 if __name__ == "__main__":

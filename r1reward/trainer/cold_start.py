@@ -24,17 +24,19 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from r1reward.benchmarks.both_orders import judge_both_orders
+from r1reward.benchmarks.accuracy import measure
 from r1reward.data.rows import PREFERENCE
 from r1reward.data.shapes.annotator import Annotator
 from r1reward.data.shapes.questions import NUMBERS
-from r1reward.data.shapes.rows import ShapesRow, make_row, preference_row
+from r1reward.data.shapes.rows import ShapesRow, make_row
 from r1reward.data.shapes.task_annotator import TaskAnnotator
-from r1reward.data.shapes.visual_tasks import VisualTask, make_task
+from r1reward.data.shapes.visual_tasks import VisualTask, make_task, world_row
 from r1reward.data.shapes.world import COLORS, GRID, SHAPES, render
 from r1reward.inference.reward_model import RewardModel
 from r1reward.inference.transformers_backend import TransformersBackend
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
+from r1reward.rewards.build import build_reward
+from r1reward.settings import RewardSettings
 from r1reward.trainer.memory import keep_freed_memory
 
 DECISION_WEIGHT = 10.0
@@ -42,6 +44,7 @@ NUMBER_TOKENS = (" (1)", " (2)")
 WORDS = (*COLORS, *SHAPES, *NUMBERS[1:5], "left", "right", "above", "below", "yes", "no")
 VALUES = tuple(f"\u0120{word}" for word in WORDS)  # as tokens: byte-level BPE writes the space before a word as U+0120
 PERFECT = (Annotator(tone=0, perception=0, slip=0), TaskAnnotator())
+LONGEST = 140  # tokens of a trace
 BOX_UNIT = 10.0  # pixels: of the boxes in stage 1, so that their loss is of the size of the others
 
 Example = ShapesRow | VisualTask
@@ -52,6 +55,7 @@ class ColdStartSettings:
     """Settings of the three stages; see conf/cold_start.yaml.
 
     Attributes:
+        name: What the package calls the checkpoint, one of `r1reward.models.loading.EMBEDDED`.
         output: Folder of the checkpoint; null: the package's own.
         seed: Of initialisation, rows and the annotator's mistakes.
         batch_size: Rows per step.
@@ -63,7 +67,8 @@ class ColdStartSettings:
         vocab_size: Of the tokenizer.
         annotator: Rates of the imperfect annotator's mistakes at preferences.
         task_annotator: The same at visual tasks.
-        evaluation_rows: Held-out rows evaluated at the end.
+        reward: By which the model is evaluated at the end.
+        evaluation_rows: Held-out rows of that evaluation.
     """
 
     batch_size: int
@@ -71,6 +76,8 @@ class ColdStartSettings:
     vision_steps: int
     pretraining_steps: int
     cold_start_steps: int
+    reward: RewardSettings
+    name: str = "embedded"
     output: str | None = None
     seed: int = 0
     tasks: list[str] = field(default_factory=lambda: [PREFERENCE])
@@ -81,7 +88,7 @@ class ColdStartSettings:
 
 
 def make_cold_start(settings: ColdStartSettings, folder: str | Path) -> dict:
-    """Run the stages, save model and processor to `folder`, return the summary on held-out rows (`BothOrders.summary`)."""
+    """Run the stages, save model and processor to `folder`, return the summary on held-out rows (`accuracy.measure`)."""
     keep_freed_memory()
     torch.manual_seed(settings.seed)
     processor = build_processor(tokenizer_corpus(settings.seed, tasks=settings.tasks), settings.vocab_size)
@@ -91,9 +98,9 @@ def make_cold_start(settings: ColdStartSettings, folder: str | Path) -> dict:
     model.half().save_pretrained(folder)  # half the size; loaded in float32
     model.float()
     processor.save_pretrained(folder)
-    rows = [preference_row(settings.seed, "held_out", index) for index in range(settings.evaluation_rows)]
-    reward_model = RewardModel(TransformersBackend(model, processor))
-    return judge_both_orders(reward_model, rows, batch_size=200, max_new_tokens=64).summary()
+    rows = [world_row(settings.seed, "held_out", index, settings.tasks) for index in range(settings.evaluation_rows)]
+    reward_model = RewardModel(TransformersBackend(model.eval(), processor))
+    return measure(reward_model, rows, build_reward(settings.reward, rows), batch_size=200, max_new_tokens=LONGEST)
 
 
 def example(settings: ColdStartSettings, index: int) -> Example:

@@ -23,6 +23,7 @@ OF_TRANSFORMERS = sorted(set(known()) - {"internvl_chat"})  # that one's code co
 YAMLS = sorted((CONFIG_FOLDER / "model").glob("*.yaml"))
 MODEL_TYPES = {  # of the YAMLs, whose models are not here
     "embedded": "qwen2_5_vl",
+    "embedded_visual": "qwen2_5_vl",
     "qwen2_vl_2b": "qwen2_vl",
     "qwen2_5_vl_3b": "qwen2_5_vl",
     "qwen2_5_vl_7b": "qwen2_5_vl",

@@ -1,9 +1,12 @@
 """A model of no family known here: what works without one, and a family of the user's own, the README's for LLaVA 1.5."""
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from PIL import Image
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
@@ -14,24 +17,13 @@ from r1reward.data.rows import ImageSource, TaskRow
 from r1reward.models.coordinates import coordinates_of
 from r1reward.models.families import Family, family_of
 from r1reward.models.loading import ModelSettings, UnusableModel, load_model, pixel_limits
+from r1reward.settings import parse_settings
 from r1reward.trainer.job import policy_coordinates
 
-OWN = '''
-"""LLaVA 1.5 (arXiv 2310.03744)."""
-
-from r1reward.models.families import Family
-
-FAMILY = Family(
-    model_types=("llava",),
-    vision=("vision_tower",),
-    projector=("multi_modal_projector",),
-    source=(
-        "github.com/haotian-liu/LLaVA, issue 606: fractions of the image padded to a square; but the processor in transformers "
-        "crops to the centre, so that no space of the whole image fits what the model sees"
-    ),
-    space=None,
-)
-'''
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+SECTION = README.split("### A model family of your own")[1].split("\n### ")[0]
+(OWN,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+(YAML,) = re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL)
 PATH = "own_llava.FAMILY"
 
 
@@ -143,3 +135,13 @@ def test_the_file_is_short_and_a_family():
     names = {}
     exec(OWN, names)  # noqa: S102
     assert isinstance(names["FAMILY"], Family)
+
+
+def test_the_yaml_of_the_readme_freezes_the_vision_tower(own, llava):
+    """All its settings are given; the path is that of a small model of the class."""
+    values = yaml.safe_load(YAML)
+    assert values["path"] == "llava-hf/llava-1.5-7b-hf" and values["family"] == own
+    settings = parse_settings(ModelSettings, values | {"path": llava.path})
+    assert set(values) == {field.name for field in fields(ModelSettings)}
+    frozen = [name for name, parameter in load_model(settings).named_parameters() if not parameter.requires_grad]
+    assert frozen and all("vision_tower" in name for name in frozen)
