@@ -36,7 +36,8 @@ class DataSettings:
         image_root: Folder that relative image paths start from, and that no image path may leave; null: the folder of `path`.
         held_out_fraction: Part of the images held out for evaluation, at least 0 and below 1 (jsonl).
         limit: Read only that many rows; null: all (jsonl).
-        task: Task of the rows that name none, one of `reward.tasks` (vlm_r1_jsonl).
+        task: Task of the rows that name none, one of `reward.tasks`; null: by the form of the answer, boxes with labels are
+            `ovd`, one box `rec`, anything else `answer` (vlm_r1_jsonl).
         num_frames: Frames shown of a video, which is a folder of them (vlm_r1_jsonl).
         max_image_pixels: Images of more pixels are refused before they are decoded (jsonl, mixed).
         max_image_bytes: Image files of more bytes are refused (jsonl, mixed).

@@ -10,7 +10,8 @@ One JSON object per line:
     accu_reward_method   VLM-R1's: the same by the names of its methods (see `METHODS`)
     id                   optional, as are `category` and `level`
 
-A row that names no task has the one of the file (`data.task`).
+A row that names no task has the one of the file (`data.task`); without that, the one that its answer has the form of: boxes
+with labels, or None, are `ovd`, one box is `rec`, and anything else is `answer`, which goes by the kind of the answer in turn.
 """
 
 import math
@@ -22,6 +23,8 @@ from r1reward.data.frames import FRAMES, extraction, frame_files, sample_frames
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
 from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, path_below, read_rows, shown
 from r1reward.data.rows import PREFERENCE, ImageSource, TaskRow
+from r1reward.rewards.blocks import ANSWER, ANSWER_END
+from r1reward.rewards.boxes import FENCE, NOTHING
 
 # The tasks of conf/reward/tasks whose first term is what VLM-R1 computes under these names.
 METHODS = {
@@ -83,7 +86,7 @@ def _parse(data: dict, line: int, root: Path, task: str | None, num_frames: int)
         images=_images(data, question, root, num_frames),
         prompt=checked_text(_without_marks(question), "conversations"),
         solution=checked_text(str(answer), "conversations"),
-        task=_task(data, task),
+        task=_task(data, str(answer), task),
         **common_fields(data, line),
     )
 
@@ -122,7 +125,7 @@ def _frames(video: object, root: Path, num_frames: int) -> tuple[ImageSource, ..
     return tuple(ImageSource(path=file) for file in sample_frames(files, num_frames))
 
 
-def _task(data: dict, default: str | None) -> str:
+def _task(data: dict, answer: str, default: str | None) -> str:
     method, named = data.get("accu_reward_method"), data.get("task")
     if method is not None and named is not None:
         raise Problem("task", "given as well as accu_reward_method; leave one of them out")
@@ -131,6 +134,16 @@ def _task(data: dict, default: str | None) -> str:
             raise Problem("accu_reward_method", f"unknown, got {shown(method)}; choose one of {', '.join(METHODS)}")
         return METHODS[method]
     name = default if named is None else named
+    if name is None:
+        return _by_form(answer)
     if not isinstance(name, str) or not name.strip() or name == PREFERENCE:
         raise Problem("task", f"must name a task of reward.tasks, got {shown(name)}; write it in the row, or set data.task")
     return checked_text(name, "task")
+
+
+def _by_form(answer: str) -> str:
+    """The task whose answers have this form, sound or not: what is meant as a box and is none must not count as a text."""
+    answer = answer.strip().removeprefix(ANSWER).lstrip()
+    if answer.startswith(("[", "{", FENCE)):
+        return "ovd" if "label" in answer else "rec"
+    return "ovd" if answer.removesuffix(ANSWER_END).strip().casefold() in NOTHING else METHODS["default"]

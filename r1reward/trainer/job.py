@@ -9,9 +9,11 @@ The run folder follows from the config, so the same command finds its own run an
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -204,7 +206,7 @@ class Job:
             step_guard=guard,
             bad_images=bad_images(settings.data),
             stateful={"samples": samples, "record": Record(self.run_folder, self._main)},
-            train_dataset=training_dataset(self.splits.train),
+            train_dataset=training_dataset(self.splits.train * uses_per_epoch(settings, self.splits)),
             processing_class=processor,
             peft_config=adapter_config(model, settings.adapter, settings.model),
             callbacks=[MetricsRecorder(self.run_folder, tracker), ProgressBar(), StopOnSignal(signals)],
@@ -306,15 +308,21 @@ def has_progress(run_folder: RunFolder) -> bool:
 
 
 def check_rows(settings: TrainSettings, splits: Splits):
-    """Raise a ValueError where the rows do not fit what was asked."""
-    t, rollouts = settings.trainer, len(splits.train) * settings.algorithm.num_generations
-    if t.max_steps and rollouts < t.rollout_batch_size:
-        raise ValueError(
-            f"{len(splits.train)} training rows x {settings.algorithm.num_generations} rollouts do not fill one rollout "
-            f"batch of {t.rollout_batch_size}, so nothing would train; lower trainer.rollout_batch_size"
+    """Raise a ValueError where the rows do not fit what was asked, and warn where they are few."""
+    t, times = settings.trainer, uses_per_epoch(settings, splits)
+    if t.max_steps and times > 1:
+        warnings.warn(
+            f"{len(splits.train)} training rows x {settings.algorithm.num_generations} rollouts do not fill a rollout batch of "
+            f"{t.rollout_batch_size}: each row is used {times} times per epoch",
+            stacklevel=2,
         )
     if t.keep_best and "held_out" not in splits.evaluation:
         raise ValueError("trainer.keep_best compares held-out accuracy, and no rows are held out: set trainer.keep_best=0")
+
+
+def uses_per_epoch(settings: TrainSettings, splits: Splits) -> int:
+    """How often each training row is used in an epoch: once, or as often as it takes to fill one rollout batch."""
+    return math.ceil(settings.trainer.rollout_batch_size / (len(splits.train) * settings.algorithm.num_generations))
 
 
 def check_data(run_folder: RunFolder, splits: Splits, changeable: bool):

@@ -149,8 +149,8 @@ def test_a_trace_by_hand():
     row = next(row for row in ROWS["train", "rec"] if row.kind == "relation")
     text = TaskAnnotator().trace(random.Random(0), row)
     target, box = row.expression.target, list(row.expression.target.box())
-    assert text.startswith("<think>") and f"{target.name.title()} {box}" in text
-    assert text.endswith(f'is the {target.name}.</think><answer>{{"bbox_2d": {box}}}</answer>')
+    assert text.startswith("<think>") and text.count(f"{target.name.title()} {box}") == 2
+    assert text.endswith(f'is {target.name.title()} {box}.</think><answer>{{"bbox_2d": {box}}}</answer>')
 
 
 def test_easy_levels_leave_out_what_needs_several_shapes():

@@ -85,9 +85,24 @@ def test_a_wrong_row_is_named_with_field_and_remedy(row, message, tmp_path):
         read(write(tmp_path, row), task="rec")
 
 
-def test_a_file_without_a_task(tmp_path):
-    with pytest.raises(ValueError, match="got None; write it in the row, or set data.task"):
-        read(write(tmp_path, {"conversations": turns()}), task=None)
+@pytest.mark.parametrize(
+    ("answer", "task"),
+    [
+        ("[1, 2, 30, 40]", "rec"),
+        ('{"bbox_2d": [1, 2, 30, 40]}', "rec"),
+        ('```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]\n```', "ovd"),
+        ("None", "ovd"),
+        ("B", "answer"),
+        (3, "answer"),
+        ("<answer> null </answer>", "ovd"),
+        ("[30, 40, 1, 2]", "rec"),  # no box, which the check of solutions reports
+    ],
+)
+def test_without_a_task_the_form_of_the_answer_decides(answer, task, tmp_path):
+    (row,) = read(write(tmp_path, {"conversations": turns(answer=answer)}), task=None)
+    assert row.task == task
+    (row,) = read(write(tmp_path, {"conversations": turns(answer=answer)}), task="judged")
+    assert row.task == "judged"
 
 
 def test_photographs_none_one_or_two_per_row(shared_data, tmp_path):

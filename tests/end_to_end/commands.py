@@ -28,6 +28,14 @@ def run(
     return text
 
 
+def start(folder: Path, *arguments: str, module: str) -> multiprocessing.Process:
+    """Start `python -m r1reward.<module>` in `folder` without waiting for it; what it prints is lost."""
+    printed = [os.devnull] * 2
+    process = _FORKS.Process(target=_command, args=(folder, f"r1reward.{module}", arguments, printed, dict(os.environ), None))
+    process.start()
+    return process
+
+
 def only(folder: Path, pattern: str) -> Path:
     """The one path below the folder that matches."""
     found = list(folder.glob(pattern))

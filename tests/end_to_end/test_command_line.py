@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import resource
 import signal
@@ -105,7 +106,6 @@ def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
         (["algorithm.loss_type=foo"], "algorithm.loss_type=foo: choose one of grpo"),
         (["trainer.resume=maybe"], "trainer.resume=maybe: choose one of auto, force, restart"),
         (["trainer.keep_best=1"], "set trainer.save_steps to a multiple of trainer.eval_steps"),
-        (["data.num_train=64", "data.num_eval=1"], "do not fill one rollout batch of 128"),
         (["trainer.max_steps=many"], "trainer.max_steps=many: expected a whole number"),
     ],
 )
@@ -294,3 +294,68 @@ def test_rows_of_several_tasks_train_together(tmp_path, model_folder):
     assert all(row["rewards/number/short/mean"] == 1.0 for row in metrics if row.get("rewards/number/short/mean") is not None)
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert {sample["task"] for sample in samples} == {"rec", "multiple_choice", "number"}
+
+
+TASK_SIZES = [*SMALL[:4], "trainer.max_completion_length=16", "advantage_filter=none", "logger=none", "study=s", "arm=a"]
+
+
+@pytest.mark.parametrize("name", ["rec", "ovd"])
+def test_boxes_train_on_photographs(tmp_path, shared_data, model_folder, name):
+    """216 expressions and 128 detections on COCO's photographs, whose tasks follow from their answers."""
+    path = shared_data / "coco128" / f"{name}.jsonl"
+    text = run(tmp_path, f"model.path={model_folder}", *TASK_SIZES, "data=vlm_r1_jsonl", f"data.path={path}", "data.num_eval=8")
+    folder = tmp_path / "runs" / "s" / "a-s0"
+    term = {"rec": "rec/iou", "ovd": "ovd/od_length"}[name]
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(metrics) == 2 and all(math.isfinite(row[f"rewards/{term}/mean"]) for row in metrics)
+    for moment in ("before", "after"):
+        held_out = json.loads((folder / "summary.json").read_text())["evaluation"][moment]["held_out"]
+        assert held_out["n"] == 8 and set(held_out["by_task"]) == {name}
+    assert name in text
+
+
+def test_rows_with_two_images_one_and_none_lie_in_one_batch(tmp_path, shared_data, model_folder):
+    """Three photographs in turns, a comparison of two, a sum: with shared prompts, and as TRL does."""
+    photographs = sorted(path.name for path in (shared_data / "coco128" / "images").iterdir())[:24]
+    rows = []
+    for first, second in zip(photographs, photographs[1:] + photographs[:1], strict=True):
+        for question, answer, images in (("Same?", "no", [first, second]), ("What?", "A", [first]), ("1 + 1?", 2, [])):
+            turns = [{"from": "human", "value": "<image>" * len(images) + question}, {"from": "gpt", "value": answer}]
+            rows.append({"conversations": turns} | ({"image": images} if images else {}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = ["data=vlm_r1_jsonl", "data.path=rows.jsonl", f"data.image_root={shared_data / 'coco128' / 'images'}"]
+    for share in ("true", "false"):
+        arguments = [*TASK_SIZES[:-1], f"arm=share-{share}", f"trainer.share_prefix={share}", "trainer.evaluate=false"]
+        run(tmp_path, f"model.path={model_folder}", *arguments, *data, "algorithm=grpo", "model.max_pixels=3136")
+        samples = (tmp_path / "runs" / "s" / f"share-{share}-s0" / "samples.jsonl").read_text().splitlines()
+        assert {len(json.loads(sample)["images"]) for sample in samples} == {0, 1, 2}
+
+
+def test_preferences_boxes_detections_and_choices_are_one_run(tmp_path):
+    """Each task's terms are in the metrics and in the summary; the page shows them."""
+    tasks = ["preference", "rec", "ovd", "multiple_choice"]
+    run(
+        tmp_path, "model=embedded_visual", *TASK_SIZES[:4], "advantage_filter=none", "logger=none", "study=s", "arm=a",
+        "trainer.max_completion_length=100", f"data.tasks=[{','.join(tasks)}]", "data.num_train=64", "data.num_eval=8",
+    )  # fmt: skip
+    folder = tmp_path / "runs" / "s" / "a-s0"
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for term in ("preference/result", "rec/iou", "ovd/od_length", "multiple_choice/multiple_choice"):
+        assert any(row.get(f"rewards/{term}/mean") is not None for row in metrics), term
+    assert not any(isinstance(value, float) and math.isnan(value) for row in metrics for value in row.values())
+    after = json.loads((folder / "summary.json").read_text())["evaluation"]["after"]["held_out"]
+    assert {task: block["n"] for task, block in after["by_task"].items()} == dict.fromkeys(tasks, 2)
+    text = run(tmp_path, "runs/s", module="compare")
+    assert all(task in text for task in tasks)
+
+
+def test_supervised_training_on_the_rows_of_an_experiment(tmp_path):
+    text = run(
+        tmp_path, "+experiment=shapes_rec", "stage=sft", "trainer.max_steps=2", "trainer.rollout_batch_size=64",
+        "trainer.train_batch_size=32", "data.num_train=64", "data.num_eval=8", "logger=none",
+    )  # fmt: skip
+    folder = only(tmp_path, "runs/shapes_rec/*")
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["rewards/rec/iou/mean"] for row in metrics] == [1.0, 1.0]  # the targets are right
+    assert json.loads((folder / "summary.json").read_text())["run"]["stage"] == "sft"
+    assert "accuracy" in text

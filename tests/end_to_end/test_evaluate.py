@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 from r1reward.benchmarks.paired import compare_evaluations
-from tests.end_to_end.commands import only, run
+from tests.end_to_end.commands import only, run, start
 
 SMALL = ["benchmark.num=12", "batch_size=8", "max_new_tokens=40"]
 
@@ -50,13 +49,6 @@ def test_other_settings_in_the_same_folder_are_refused_with_a_diff(tmp_path):
     evaluate(tmp_path, *SMALL, "seed=3", "overwrite=true")
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "r1reward.evaluate", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-
 def kill_while_it_judges(folder: Path, draw: random.Random, *arguments: str) -> int:
     """Start, wait for some verdicts, kill; returns the number of lines that are there."""
     verdicts = folder / "evaluations/shapes/embedded_both_orders_3/verdicts.jsonl"
@@ -64,18 +56,18 @@ def kill_while_it_judges(folder: Path, draw: random.Random, *arguments: str) -> 
     def size() -> int:
         return verdicts.stat().st_size if verdicts.is_file() else 0
 
-    before, process = size(), start(folder, *arguments)
-    while size() <= before and process.poll() is None:
+    before, process = size(), start(folder, *arguments, module="evaluate")
+    while size() <= before and process.is_alive():
         time.sleep(0.005)
     time.sleep(draw.uniform(0, 0.3))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     return size()
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_killed_evaluation_ends_with_the_same_results(tmp_path, kills):
-    arguments = ["benchmark.num=150", "votes=3", "batch_size=6", "max_new_tokens=40", "mistakes=0"]
+    arguments = ["benchmark.num=90", "votes=3", "batch_size=6", "max_new_tokens=40", "mistakes=0"]
     for name in ("undisturbed", "killed"):
         (tmp_path / name).mkdir()
     evaluate(tmp_path / "undisturbed", *arguments)

@@ -8,7 +8,7 @@ from PIL import Image
 from r1reward.configs import compose_settings
 from r1reward.data.build import build_splits
 from r1reward.tracking.records import write_whole
-from r1reward.trainer.job import BEFORE, Job
+from r1reward.trainer.job import BEFORE, Job, uses_per_epoch
 from tests.reference_config import composed
 
 
@@ -74,3 +74,12 @@ def test_a_task_that_only_held_out_rows_name_is_measured(settings, held_out, mak
     write_whole(tmp_path / "run" / BEFORE, json.dumps(marked))
     assert run("trainer.learning_rate=1e-5")["n"] == -1
     assert run("reward.tasks.number.terms.format.function=box_format")["n"] == len(held_out)
+
+
+def test_few_rows_are_used_again_until_they_fill_a_rollout_batch(settings, tmp_path):
+    """All 16 rows are trained on: a rollout batch of 128 takes each 8 times, with 8 rollouts each once; of 192, 12 times."""
+    for overrides, times in (([], 8), (["algorithm=grpo"], 1), (["trainer.rollout_batch_size=192"], 12)):
+        few = settings(*overrides, "data.held_out_fraction=0")
+        assert uses_per_epoch(few, build_splits(few.data)) == times
+    with pytest.warns(UserWarning, match="16 training rows x 1 .* batch of 128: each row is used 8 times per epoch"):
+        Job.prepare(settings("data.held_out_fraction=0"), tmp_path / "run", "train").run_folder.unlock()

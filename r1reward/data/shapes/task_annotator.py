@@ -1,9 +1,11 @@
 """The imperfect annotator at visual tasks: what it writes teaches the cold start, and RL has to remove its habits.
 
-It writes down what it sees with boxes, names what was asked for, and answers, in the form that the rewards read:
+It writes down what it sees, says what follows, and answers, in the form that the rewards read:
 
-    <think>Red Circle [3, 4, 25, 26], Blue Square [33, 5, 55, 27]. The shape left of the blue square is the red circle.</think>
+    <think>Red Circle [3, 4, 25, 26], Blue Square [33, 5, 55, 27]. The leftmost shape is Red Circle [3, 4, 25, 26].</think>
     <answer>{"bbox_2d": [3, 4, 25, 26]}</answer>
+
+A shape that is named again is named with the same words and its box: to a small model this is copying, which it learns soon.
 
 Its mistakes, each with a rate:
 
@@ -17,8 +19,9 @@ Its mistakes, each with a rate:
 import random
 from dataclasses import dataclass
 
-from r1reward.data.shapes.visual_tasks import LETTERS, SAME, VisualTask, boxes_of, in_reading_order
-from r1reward.data.shapes.world import COLORS, Scene
+from r1reward.data.shapes.annotator import describe
+from r1reward.data.shapes.visual_tasks import LETTERS, VisualTask, boxes_of, in_reading_order
+from r1reward.data.shapes.world import COLORS, Shape
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,16 @@ class TaskAnnotator:
 
     def trace(self, rng: random.Random, task: VisualTask) -> str:
         """The annotator's completion."""
-        seen = " ".join(describe(scene) for scene in task.scenes)
         reason, answer = getattr(self, f"_{task.task}")(rng, task)
-        return f"<think>{seen} {reason}</think><answer>{answer}</answer>"
+        return f"<think>{reason}</think><answer>{answer}</answer>"
 
     def _rec(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         expression = task.expression
         shape = expression.target
         if expression.lure is not None and rng.random() < self.careless:
             shape = expression.lure
-        return f"{_capital(expression.text)} is the {shape.name}.", f'{{"bbox_2d": {list(shape.box())}}}'
+        seen = ", ".join(map(_with_box, in_reading_order(task.scenes[0])))
+        return f"{seen}. {_capital(expression.text)} is {_with_box(shape)}.", f'{{"bbox_2d": {list(shape.box())}}}'
 
     def _ovd(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         by_color = task.asked[0] in COLORS
@@ -52,28 +55,26 @@ class TaskAnnotator:
         absent = [label for label in task.asked if label not in {label for _, label in boxes}]
         if absent and rng.random() < self.eager:
             boxes.append((shapes[0], absent[0]))
-        labels = ", ".join(label for _, label in boxes) or "nothing"
-        return f"There is {labels}.", boxes_of(boxes)
+        return (", ".join(_with_box(shape) for shape, _ in boxes) or "Nothing") + ".", boxes_of(boxes)
 
     def _multiple_choice(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         letter = "A" if rng.random() < self.first else LETTERS[task.asked.index(task.truth)]
-        return f"It is {task.asked[LETTERS.index(letter)]}.", letter
+        return f"{describe(task.scenes[0])} It is {task.asked[LETTERS.index(letter)]}.", letter
 
     def _yes_no(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         answer = "yes" if rng.random() < self.agreeable else task.truth
-        reason = "They are the same" if task.question == SAME else "It is there"
-        return f"{reason}, {answer}.", answer
+        seen = " ".join(map(describe, task.scenes))
+        return f"{seen} The answer is {answer}.", answer
 
     def _number(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         number = int(task.truth)
         if number >= 2 and rng.random() < self.short:
             number -= 1
-        return f"The number is {number}.", str(number)
+        return f"{describe(task.scenes[0])} The number is {number}.", str(number)
 
 
-def describe(scene: Scene) -> str:
-    """What the scene shows, with boxes, in reading order: "Red Circle [3, 4, 25, 26], Blue Square [33, 5, 55, 27]."."""
-    return ", ".join(f"{shape.name.title()} {list(shape.box())}" for shape in in_reading_order(scene)) + "."
+def _with_box(shape: Shape) -> str:
+    return f"{shape.name.title()} {list(shape.box())}"
 
 
 def _capital(text: str) -> str:
