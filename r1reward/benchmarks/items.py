@@ -1,8 +1,8 @@
 """A reward benchmark as items to judge, whichever of its published layouts it comes in.
 
-`read_benchmark` is the entry. Each reader (`vl_rewardbench`, `multimodal_rewardbench`, `mm_rlhf_rewardbench`) describes its
-benchmark by a `Source`: where the rows lie, what one row means, the official sizes. What is common to all is here, with
-these rules, each counted in `Benchmark.notes`:
+Each reader (`vl_rewardbench`, `multimodal_rewardbench`, `mm_rlhf_rewardbench`) describes its benchmark by a `Source`: where the
+rows lie, what one row means, the official sizes. What is common to all is here, `r1reward.benchmarks.read` puts them together,
+with these rules, each counted in `Benchmark.notes`:
 
     duplicate ids    kept; the second row of an id is named "id#2", and `Item.group` keeps the published id
     ties             left out: a pair without a better response has no right verdict
@@ -23,7 +23,6 @@ from r1reward.data.jsonl import Problem, path_below
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.rows import ImageSource, PreferenceRow
 
-NAMES = ("vl_rewardbench", "multimodal_rewardbench", "mm_rlhf_rewardbench")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -69,7 +68,7 @@ class Benchmark:
 
     def size_problems(self) -> list[str]:
         """One text for each category whose number of items is not the official one."""
-        return _size_problems(Counter(item.row.category for item in self.items), self.sizes)
+        return size_problems(Counter(item.row.category for item in self.items), self.sizes)
 
 
 class MissingFiles(ValueError):
@@ -122,77 +121,7 @@ class Source:
     hint: Callable[[list[str]], str] = lambda missing: ""
 
 
-def read_benchmark(
-    name: str,
-    path: str | Path,
-    image_root: str | Path | None = None,
-    prompt: str = "r1_reward",
-    missing: str = "stop",
-    num_frames: int = 32,
-    check_sizes: bool = True,
-) -> Benchmark:
-    """Read one of the benchmarks in `NAMES`.
-
-    Args:
-        name: Which one.
-        path: Its published dataset (a folder as `hf download` or `git clone` leaves it, one of its files, or its id on the
-            hub, which is downloaded or taken from the cache) or the JSONL file that R1-Reward ships. The content decides.
-        image_root: Folder that image paths start from; by default the folder of the file with the rows.
-        prompt: Name of the judge prompt (`data.prompts`).
-        missing: "stop" raises `MissingFiles`; "skip" leaves the items out and counts them. Files are looked for, not
-            decoded: an unreadable one is an `ImageError` when it is first needed.
-        num_frames: Frames sampled from a video.
-        check_sizes: The rows must have the official sizes. Asked of the data as published, before items are left out.
-
-    Raises:
-        MissingFiles: With all paths that are missing.
-        ValueError: Rows that cannot be read, or other sizes than the official ones.
-    """
-    if missing not in ("stop", "skip"):
-        raise ValueError(f"missing must be stop or skip, got {missing!r}")
-    if num_frames < 1:
-        raise ValueError(f"num_frames must be at least 1 frame, got {num_frames}")
-    source = _source(name, num_frames)
-    parsed = _parse_all(source, path, image_root)
-    # A tie is left out in any case, so its images are not needed.
-    lacking = [[image.path for image in row.images if row.label and not _is_there(image)] for row in parsed]
-    paths = [lost for row in lacking for lost in row]
-    concerned = sum(bool(row) for row in lacking)
-    if paths and (missing == "stop" or concerned == len(parsed)):
-        remedy = source.fetch + source.hint(paths) + "\nimage_root names another folder for the images."
-        if missing == "stop":
-            remedy += ' missing="skip" leaves the items out.'
-        raise MissingFiles(name, paths, remedy, f", of {concerned} of {len(parsed)} items")
-    counts = Counter(row.category for row in parsed)
-    edition, sizes = min(source.editions.items(), key=lambda sizes: _distance(counts, sizes[1]))
-    problems = _size_problems(counts, sizes)
-    if check_sizes and problems:
-        raise ValueError(
-            "\n  ".join([f"{name}: {path} is not the whole benchmark ({edition}):", *problems])
-            + "\ncheck_sizes=False reads it all the same.\n"
-            + source.fetch
-        )
-    return _benchmark(name, parsed, lacking, prompt, sizes, edition)
-
-
-def _source(name: str, num_frames: int) -> Source:
-    # Readers build on this module, so they are imported when asked for.
-    if name == "vl_rewardbench":
-        from r1reward.benchmarks.vl_rewardbench import SOURCE
-
-        return SOURCE
-    if name == "multimodal_rewardbench":
-        from r1reward.benchmarks.multimodal_rewardbench import SOURCE
-
-        return SOURCE
-    if name == "mm_rlhf_rewardbench":
-        from r1reward.benchmarks.mm_rlhf_rewardbench import source
-
-        return source(num_frames)
-    raise ValueError(f"unknown benchmark {name!r}; choose one of {list(NAMES)}")
-
-
-def _parse_all(source: Source, path: str | Path, image_root: str | Path | None) -> list[Parsed]:
+def parse_all(source: Source, path: str | Path, image_root: str | Path | None) -> list[Parsed]:
     parsed: list[Parsed] = []
     problems: list[str] = []
     for where, record, folder in read_records(source, path):
@@ -209,7 +138,7 @@ def _parse_all(source: Source, path: str | Path, image_root: str | Path | None) 
     return parsed
 
 
-def _benchmark(
+def to_benchmark(
     name: str, parsed: list[Parsed], lacking: list[list[str]], prompt: str, sizes: dict[str, int], edition: str
 ) -> Benchmark:
     notes = {"rows": len(parsed), "duplicate_ids": 0, "ties_left_out": 0, "missing_images_skipped": 0}
@@ -352,7 +281,7 @@ def image_of(value: object, field: str, root: Path, folders: Sequence[str] = (""
     return ImageSource(path=next(filter(os.path.exists, candidates), candidates[0]))
 
 
-def _is_there(image: ImageSource) -> bool:
+def is_there(image: ImageSource) -> bool:
     if image.path is None:
         return True
     if not os.path.isfile(image.path):
@@ -362,11 +291,11 @@ def _is_there(image: ImageSource) -> bool:
     return bool(head) and head != _LFS_POINTER
 
 
-def _distance(counts: dict[str, int], sizes: dict[str, int]) -> int:
+def distance(counts: dict[str, int], sizes: dict[str, int]) -> int:
     return sum(abs(counts.get(category, 0) - sizes.get(category, 0)) for category in counts.keys() | sizes.keys())
 
 
-def _size_problems(counts: dict[str, int], sizes: dict[str, int]) -> list[str]:
+def size_problems(counts: dict[str, int], sizes: dict[str, int]) -> list[str]:
     categories = [*sizes, *sorted(counts.keys() - sizes.keys())]
     found = [(category, counts.get(category, 0), sizes.get(category, 0)) for category in categories]
     return [f"{category}: {count} items, officially {size}" for category, count, size in found if count != size]

@@ -19,9 +19,10 @@ from pathlib import Path
 import yaml
 
 from r1reward.benchmarks.engine import Verdicts, judge, plan
-from r1reward.benchmarks.items import Benchmark, read_benchmark
+from r1reward.benchmarks.items import Benchmark
 from r1reward.benchmarks.preference_files import preference_file, shapes_benchmark
 from r1reward.benchmarks.protocols import check_votes, requests
+from r1reward.benchmarks.read import read_benchmark
 from r1reward.benchmarks.report import write_reports
 from r1reward.benchmarks.scores import summarise
 from r1reward.benchmarks.settings import BenchmarkSettings, EvaluateSettings

@@ -1,31 +1,15 @@
 """From `DataSettings` to rows: the training rows and the evaluation splits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 from r1reward.data.images import BadImages, ImageLimits
+from r1reward.data.mixed import join, source_settings
 from r1reward.data.rows import Row, to_training_row
-from r1reward.data.split import at_most, split
+from r1reward.data.split import Splits, at_most, split
 from r1reward.data.templates import apply_templates, check_templates
+from r1reward.data.used import check_used
 from r1reward.settings import DataSettings
-
-IMAGES = ("max_image_pixels", "max_image_bytes", "on_bad_image", "max_bad_images")  # hold for all images of a run
-_FILE = ("path", "image_root", "held_out_fraction", "num_eval", "seed", "limit", *IMAGES)
-USED = {  # settings that act, by reader
-    "shapes": ("prompt", "num_train", "num_eval", "seed", "levels", "tasks"),
-    "r1_reward_jsonl": _FILE,
-    "vlm_r1_jsonl": (*_FILE, "task", "num_frames"),
-    "mixed": ("sources", *IMAGES),
-}
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Training rows, and evaluation rows by the name of their split; both may hold preference and task rows."""
-
-    train: list[Row]
-    evaluation: dict[str, list[Row]]
 
 
 def build_splits(settings: DataSettings, templates: Mapping[str, str] | None = None) -> Splits:
@@ -42,8 +26,6 @@ def build_splits(settings: DataSettings, templates: Mapping[str, str] | None = N
     check_templates(templates)
     check_used(settings, "data")
     if settings.reader == "mixed":
-        from r1reward.data.mixed import join, source_settings
-
         splits = join({name: _read_source(name, source) for name, source in source_settings(settings).items()})
     else:
         splits = _read(settings)
@@ -54,19 +36,6 @@ def build_splits(settings: DataSettings, templates: Mapping[str, str] | None = N
         apply_templates(splits.train, templates),
         {name: apply_templates(rows, templates) for name, rows in splits.evaluation.items()},
     )
-
-
-def check_used(settings: DataSettings, where: str) -> None:
-    """See that nothing is set that the reader does not use.
-
-    Raises:
-        ValueError: With the setting, and where it would act.
-    """
-    defaults = DataSettings(settings.reader)
-    for name in (field.name for field in fields(DataSettings) if field.name not in ("reader", *USED[settings.reader])):
-        if getattr(settings, name) != getattr(defaults, name):
-            readers = " or ".join(reader for reader, used in USED.items() if name in used)
-            raise ValueError(f"{where}.{name} has no effect with {where}.reader={settings.reader}; it is for {readers}")
 
 
 def _read_source(name: str, settings: DataSettings) -> Splits:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from hashlib import file_digest, sha256
 
-from r1reward.data.build import Splits
 from r1reward.data.rows import ImageSource, Row
+from r1reward.data.split import Splits
 
 SHOWN = 3  # ids listed per kind of change
 LENGTH = 16  # hexadecimal digits of a row's digest: 64 bits tell changes apart, they need not withstand an attack

@@ -7,8 +7,9 @@ import logging
 import re
 from dataclasses import replace
 
-from r1reward.data.build import IMAGES, Splits, check_used
 from r1reward.data.rows import ImageSource, PreferenceRow, Row
+from r1reward.data.split import Splits
+from r1reward.data.used import IMAGES, check_used
 from r1reward.settings import DataSettings
 
 logger = logging.getLogger(__name__)

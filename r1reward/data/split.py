@@ -1,6 +1,7 @@
 """From the rows of one file to training rows and held-out rows, such that no image is in both."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from os.path import relpath
 from pathlib import Path
@@ -9,6 +10,14 @@ from typing import TypeVar
 from r1reward.data.rows import PreferenceRow, Row
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training rows, and evaluation rows by the name of their split; both may hold preference and task rows."""
+
+    train: list[Row]
+    evaluation: dict[str, list[Row]]
 
 
 def split(

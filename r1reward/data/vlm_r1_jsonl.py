@@ -23,8 +23,6 @@ from r1reward.data.frames import FRAMES, extraction, frame_files, sample_frames
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
 from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, path_below, read_rows, shown
 from r1reward.data.rows import PREFERENCE, ImageSource, TaskRow
-from r1reward.rewards.blocks import ANSWER, ANSWER_END
-from r1reward.rewards.boxes import FENCE, NOTHING
 
 # The tasks of conf/reward/tasks whose first term is what VLM-R1 computes under these names.
 METHODS = {
@@ -143,7 +141,7 @@ def _task(data: dict, answer: str, default: str | None) -> str:
 
 def _by_form(answer: str) -> str:
     """The task whose answers have this form, sound or not: what is meant as a box and is none must not count as a text."""
-    answer = answer.strip().removeprefix(ANSWER).lstrip()
-    if answer.startswith(("[", "{", FENCE)):
+    answer = answer.strip().removeprefix("<answer>").removesuffix("</answer>").strip()
+    if answer.startswith(("[", "{", "```")):
         return "ovd" if "label" in answer else "rec"
-    return "ovd" if answer.removesuffix(ANSWER_END).strip().casefold() in NOTHING else METHODS["default"]
+    return "ovd" if answer.casefold() in ("none", "null") else METHODS["default"]

@@ -2,8 +2,8 @@
 
 import inspect
 from functools import partial
-from importlib import import_module
 
+from r1reward import dotted_path
 from r1reward.rewards.tasks import Function
 
 
@@ -15,16 +15,7 @@ def load(path: str, options: dict) -> Function:
     Raises:
         ValueError: If there is no such module or function, or it cannot be called so.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        function = getattr(import_module(module), name)
-    except ImportError as error:
-        raise ValueError(
-            f"reward function {path}: cannot import {module} ({error}); start where {module.split('.')[0]}.py lies, or put its "
-            "folder on PYTHONPATH"
-        ) from error
-    except AttributeError:
-        raise ValueError(f"reward function {path}: the module {module} has no {name}") from None
+    function = dotted_path.load(path, f"reward function {path}")
     if not callable(function) or inspect.iscoroutinefunction(function):
         raise ValueError(f"reward function {path}: must be a plain function, is {function!r}")
     try:

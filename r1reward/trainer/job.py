@@ -24,9 +24,10 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from r1reward.benchmarks.accuracy import measure, num_completions
-from r1reward.data.build import Splits, bad_images, build_splits, training_dataset
+from r1reward.data.build import bad_images, build_splits, training_dataset
 from r1reward.data.fingerprint import changes, fingerprint
 from r1reward.data.rows import PREFERENCE, Row
+from r1reward.data.split import Splits
 from r1reward.inference.reward_model import RewardModel
 from r1reward.inference.transformers_backend import TransformersBackend
 from r1reward.models.adapters import adapter_config, check_adapter, merge_adapter, quantization

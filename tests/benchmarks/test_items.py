@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from r1reward.benchmarks.items import Benchmark, Item, MissingFiles, read_benchmark, unique_ids
+from r1reward.benchmarks.items import Benchmark, Item, MissingFiles, unique_ids
+from r1reward.benchmarks.read import read_benchmark
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.rows import ImageSource, PreferenceRow
 

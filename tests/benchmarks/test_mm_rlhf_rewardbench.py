@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r1reward.benchmarks.items import MissingFiles, read_benchmark
+from r1reward.benchmarks.items import MissingFiles
 from r1reward.benchmarks.mm_rlhf_rewardbench import SIZES, official_category, released_category
+from r1reward.benchmarks.read import read_benchmark
 from r1reward.data.jsonl import Problem
 
 # (category, questions, pairs); of the 46 questions and 170 pairs.

@@ -4,8 +4,8 @@ from statistics import mean
 
 import pytest
 
-from r1reward.benchmarks.items import NAMES
 from r1reward.benchmarks.published import CHOSEN_FIRST, MEAN_OF_COLUMNS, RELEASED_BUCKETS, UNKNOWN_BUCKETS, published
+from r1reward.benchmarks.read import NAMES
 
 CATEGORIES = ("general", "hallucination", "reasoning")
 RELEASED = (484, 448, 318)

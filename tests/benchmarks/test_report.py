@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 
 from r1reward.benchmarks import mm_rlhf_rewardbench, multimodal_rewardbench
-from r1reward.benchmarks.items import NAMES, Benchmark, Item
+from r1reward.benchmarks.items import Benchmark, Item
 from r1reward.benchmarks.preference_files import shapes_benchmark
 from r1reward.benchmarks.protocols import requests, rules_of
 from r1reward.benchmarks.published import published
+from r1reward.benchmarks.read import NAMES
 from r1reward.benchmarks.report import caveats, in_words, markdown, print_results, short_name, write_reports
 from r1reward.benchmarks.scores import summarise
 from r1reward.benchmarks.verdicts import Table, Vote

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r1reward.benchmarks.items import MissingFiles, read_benchmark
+from r1reward.benchmarks.items import MissingFiles
+from r1reward.benchmarks.read import read_benchmark
 from r1reward.benchmarks.vl_rewardbench import EDITIONS, official_category, released_category
 
 # How many of the 1,250 pairs each source has.

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from r1reward.data.build import Splits, build_splits
+from r1reward.data.build import build_splits
 from r1reward.data.fingerprint import changes, fingerprint
 from r1reward.data.rows import ImageSource, PreferenceRow, TaskRow
+from r1reward.data.split import Splits
 from r1reward.settings import DataSettings
 
 

@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from r1reward.configs import compose_settings
-from r1reward.data.build import USED, Splits, bad_images, build_splits, training_dataset
+from r1reward.data.build import bad_images, build_splits, training_dataset
 from r1reward.data.fingerprint import fingerprint
 from r1reward.data.images import decode_columns
 from r1reward.data.mixed import join
 from r1reward.data.rows import ImageSource, PreferenceRow, TaskRow
+from r1reward.data.split import Splits
+from r1reward.data.used import USED
 from r1reward.settings import DataSettings, TrainSettings, parse_settings
 from tests.reference_config import composed
 

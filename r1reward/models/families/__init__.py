@@ -12,6 +12,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Literal
 
+from r1reward import dotted_path
+
 Size = tuple[int, int]  # width, height in pixels
 
 
@@ -90,18 +92,7 @@ def family_of(model_type: str, path: str | None = None) -> Family:
 
 
 def _own(model_type: str, path: str) -> Family:
-    module, _, name = path.rpartition(".")
-    if not module:
-        raise ValueError(f"model.family={path}: write the module and the name in it, such as my_family.FAMILY")
-    try:
-        family = getattr(import_module(module), name)
-    except ImportError as error:
-        raise ValueError(
-            f"model.family={path}: cannot import {module} ({error}); start where {module.split('.')[0]}.py lies, or put its "
-            "folder on PYTHONPATH"
-        ) from error
-    except AttributeError:
-        raise ValueError(f"model.family={path}: the module {module} has no {name}") from None
+    family = dotted_path.load(path, f"model.family={path}")
     if not isinstance(family, Family):
         raise ValueError(f"model.family={path}: must be a r1reward.models.families.Family, is {family!r}")
     if model_type not in family.model_types:
