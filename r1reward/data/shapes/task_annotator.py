@@ -19,9 +19,8 @@ Its mistakes, each with a rate:
 import random
 from dataclasses import dataclass
 
-from r1reward.data.shapes.annotator import describe
 from r1reward.data.shapes.visual_tasks import LETTERS, VisualTask, boxes_of, in_reading_order
-from r1reward.data.shapes.world import COLORS, Shape
+from r1reward.data.shapes.world import COLORS, Scene, Shape
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,16 @@ class TaskAnnotator:
 
     def trace(self, rng: random.Random, task: VisualTask) -> str:
         """The annotator's completion."""
+        seen = " ".join(map(describe, task.scenes))
         reason, answer = getattr(self, f"_{task.task}")(rng, task)
-        return f"<think>{reason}</think><answer>{answer}</answer>"
+        return f"<think>{seen} {reason}</think><answer>{answer}</answer>"
 
     def _rec(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         expression = task.expression
         shape = expression.target
         if expression.lure is not None and rng.random() < self.careless:
             shape = expression.lure
-        seen = ", ".join(map(_with_box, in_reading_order(task.scenes[0])))
-        return f"{seen}. {_capital(expression.text)} is {_with_box(shape)}.", f'{{"bbox_2d": {list(shape.box())}}}'
+        return f"{_capital(expression.text)} is {_with_box(shape)}.", f'{{"bbox_2d": {list(shape.box())}}}'
 
     def _ovd(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         by_color = task.asked[0] in COLORS
@@ -55,22 +54,26 @@ class TaskAnnotator:
         absent = [label for label in task.asked if label not in {label for _, label in boxes}]
         if absent and rng.random() < self.eager:
             boxes.append((shapes[0], absent[0]))
-        return (", ".join(_with_box(shape) for shape, _ in boxes) or "Nothing") + ".", boxes_of(boxes)
+        return f"There is {', '.join(_with_box(shape) for shape, _ in boxes) or 'nothing'}.", boxes_of(boxes)
 
     def _multiple_choice(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         letter = "A" if rng.random() < self.first else LETTERS[task.asked.index(task.truth)]
-        return f"{describe(task.scenes[0])} It is {task.asked[LETTERS.index(letter)]}.", letter
+        return f"It is {task.asked[LETTERS.index(letter)]}.", letter
 
     def _yes_no(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         answer = "yes" if rng.random() < self.agreeable else task.truth
-        seen = " ".join(map(describe, task.scenes))
-        return f"{seen} The answer is {answer}.", answer
+        return f"The answer is {answer}.", answer
 
     def _number(self, rng: random.Random, task: VisualTask) -> tuple[str, str]:
         number = int(task.truth)
         if number >= 2 and rng.random() < self.short:
             number -= 1
-        return f"{describe(task.scenes[0])} The number is {number}.", str(number)
+        return f"The number is {number}.", str(number)
+
+
+def describe(scene: Scene) -> str:
+    """What the scene shows, with boxes, in reading order: "Red Circle [3, 4, 25, 26], Blue Square [33, 5, 55, 27]."."""
+    return ", ".join(map(_with_box, in_reading_order(scene))) + "."
 
 
 def _with_box(shape: Shape) -> str:
