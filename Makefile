@@ -45,7 +45,7 @@ format: install ## apply the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-cold-start: install ## make the embedded checkpoints anew (about 20 minutes on 2 cores)
+cold-start: install ## make the embedded checkpoints anew (about 25 minutes on 2 cores)
 	$(BIN)/python -m r1reward.cold_start
 	$(BIN)/python -m r1reward.cold_start --config-name cold_start_visual
 
