@@ -130,7 +130,13 @@ def _to_pixels(settings: EvaluateSettings, rows: list[TaskRow]) -> list[ToPixels
     if model.coordinates == "pixels":
         return [None] * len(rows)
     if settings.backend.kind == "openai":
-        raise ValueError("a model behind a server: set model.coordinates to the way in which it writes boxes")
-    config = AutoConfig.from_pretrained(resolve(model.path), trust_remote_code=model.trust_remote_code)
-    coordinates = coordinates_of(config.model_type, load_processor(model), model.coordinates, model.family)
+        if model.coordinates in (None, "resized_pixels"):
+            raise ValueError(
+                "a model behind a server, whose processor is not here: set model.coordinates to the way in which it writes "
+                "boxes, one of pixels, thousand, thousand_y_first, unit"
+            )
+        coordinates = coordinates_of("", None, model.coordinates)
+    else:
+        config = AutoConfig.from_pretrained(resolve(model.path), trust_remote_code=model.trust_remote_code)
+        coordinates = coordinates_of(config.model_type, load_processor(model), model.coordinates, model.family)
     return [partial(coordinates.to_pixels, image_size=upright_size(row.images[0])) if row.images else None for row in rows]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r1reward.data.images import BadImages, ImageLimits
 from r1reward.data.mixed import join, source_settings
-from r1reward.data.rows import Row, to_training_row
+from r1reward.data.rows import PREFERENCE, Row, to_training_row
 from r1reward.data.split import Splits, at_most, split
 from r1reward.data.templates import apply_templates, check_templates
 from r1reward.data.used import check_used
@@ -85,6 +85,8 @@ def _shapes(settings: DataSettings) -> Splits:
 
     if not settings.tasks or not set(settings.tasks) <= set(TASKS):
         raise ValueError(f"data.tasks={settings.tasks}: give tasks of the shapes world, of {', '.join(TASKS)}")
+    if PREFERENCE not in settings.tasks and settings.prompt != DataSettings.prompt:
+        raise ValueError(f"data.prompt={settings.prompt} has no effect without preference among data.tasks")
     if not settings.levels or not set(settings.levels) <= {1, 2, 3}:
         raise ValueError(f"data.levels={settings.levels}: give levels of the shapes world, of 1, 2 and 3")
     sizes = {"train": settings.num_train, "held_out": settings.num_eval, "out_of_distribution": settings.num_eval}

@@ -4,6 +4,7 @@ VLM-R1's lists `data_file_paths`, `image_folders` and `reward_method` are `path`
 """
 
 import logging
+import os
 import re
 from dataclasses import replace
 
@@ -70,5 +71,7 @@ def _named(source: str, rows: list[Row]) -> list[Row]:
 
 
 def _content(row: Row) -> set[ImageSource | str]:
-    """What must not be in training and evaluation: the row's images, or its question if it has none."""
-    return set(row.images) or {row.question if isinstance(row, PreferenceRow) else row.prompt}
+    """What must not be in training and evaluation: the row's images (copies of a file are others), or its question if it has
+    none."""
+    images = {image if image.path is None else os.path.realpath(image.path) for image in row.images}
+    return images or {row.question if isinstance(row, PreferenceRow) else row.prompt}

@@ -3,6 +3,7 @@
 One JSON object per line:
 
     conversations        [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]; later turns are not read;
+                         the answer is a text, a number, or a list such as [x1, y1, x2, y2];
                          "<image>" and "<video>" in the question are taken out, images stand before the text
     image                path of the image, or a list of paths; absent for a text-only row
     video                ours: path of a folder of frames, of which evenly spaced ones become the row's images in their order
@@ -14,6 +15,7 @@ A row that names no task has the one of the file (`data.task`); without that, th
 with labels, or None, are `ovd`, one box is `rec`, and anything else is `answer`, which goes by the kind of the answer in turn.
 """
 
+import json
 import math
 import os
 from functools import partial
@@ -74,6 +76,8 @@ def _parse(data: dict, line: int, root: Path, task: str | None, num_frames: int)
                 "conversations", f"not a question and then an answer, but from {shown(turn['from'])}; write {example}"
             )
     question, answer = turns[0].get("value"), turns[1].get("value")
+    if isinstance(answer, list):  # a box, or boxes, as JSON itself
+        answer = json.dumps(answer)
     if not isinstance(question, str) or not _without_marks(question):
         raise Problem("conversations", f"the question must be a text, got {shown(question)}; write {example}")
     if not isinstance(answer, str | int | float) or isinstance(answer, bool) or not str(answer).strip():

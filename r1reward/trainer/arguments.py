@@ -97,6 +97,7 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         if getattr(t, name) < 0:
             raise ValueError(f"trainer.{name} must not be negative, got {getattr(t, name)}")
     _check_best(t)
+    _check_sharded(t)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     sizes = _sizes(settings, processes)
     if settings.stage == "rl":
@@ -120,7 +121,7 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         adam_beta2=t.adam_beta2,
         max_grad_norm=t.max_grad_norm,
         max_completion_length=t.max_completion_length,
-        temperature=t.temperature,
+        temperature=t.temperature if settings.stage == "rl" else 1.0,  # TRL divides the logits of every pass by it
         top_p=t.top_p,
         top_k=t.top_k,
         bf16=t.bf16,
@@ -235,6 +236,16 @@ def _check_sync(settings: TrainSettings):
         raise ValueError(
             f"algorithm.kl.sync_steps cannot be used with adapter={settings.adapter.kind}, whose reference is the base model "
             "itself. Set algorithm.kl.sync_steps=null, or adapter=none"
+        )
+
+
+def _check_sharded(t: TrainerSettings):
+    """Generating outside of training needs whole weights: with sharded ones the processes would wait for each other."""
+    zero_3 = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    if (zero_3 or os.environ.get("ACCELERATE_USE_FSDP") == "true") and (t.evaluate or t.eval_steps):
+        raise ValueError(
+            "sharded weights (DeepSpeed ZeRO-3, FSDP) cannot be evaluated in a run: set trainer.evaluate=false "
+            "trainer.eval_steps=0, and evaluate the model with python -m r1reward.evaluate; or shard with ZeRO-2"
         )
 
 

@@ -217,8 +217,9 @@ class ResumableTrainer(SharedPrefixTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_weights(model, resume_from_checkpoint)
-        if self.args.sync_ref_model:
-            load_weights(self.accelerator.unwrap_model(self.ref_model), os.path.join(resume_from_checkpoint, REFERENCE))
+        reference = os.path.join(resume_from_checkpoint, REFERENCE)
+        if self.args.sync_ref_model and os.path.isdir(reference):  # not there if it moves only since the run was taken up
+            load_weights(self.accelerator.unwrap_model(self.ref_model), reference)
 
     def _load_state(self, checkpoint: str | os.PathLike) -> dict:
         return load_tree(Path(checkpoint) / self._state_name, self.accelerator.device)

@@ -94,3 +94,11 @@ def test_a_server_does_not_say_how_its_model_writes_boxes(rows):
     behind = EvaluateSettings(BenchmarkSettings("referring"), ModelSettings("m"), BackendSettings("openai"))
     with pytest.raises(ValueError, match="set model.coordinates"):
         task_results(behind, rows, said("", "", "", ""))
+
+
+def test_a_server_whose_way_of_writing_boxes_was_told(rows):
+    """The box is (100, 100, 500, 600) thousandths of 200 x 100 pixels, in a model of which nothing but its address is here."""
+    model = ModelSettings("some/model", coordinates="thousand")
+    told = EvaluateSettings(BenchmarkSettings("referring"), model, BackendSettings("openai"))
+    text = "<think>x</think><answer>[100, 100, 500, 600]</answer>"
+    assert task_results(told, rows, said(*[text] * 4))["overall"]["with_object"]["mean_iou"]["mean"] == pytest.approx(1)

@@ -167,6 +167,8 @@ def test_tasks_take_turns_in_the_rows_of_a_run():
     assert splits.train[0] == preference_row(0, "train", 0) and splits.train[4].id == "train-0-4"
     with pytest.raises(ValueError, match="data.tasks=\\['vqa'\\]: give tasks of the shapes world, of preference, rec"):
         build_splits(DataSettings("shapes", tasks=["vqa"]))
+    with pytest.raises(ValueError, match="data.prompt=r1_reward has no effect without preference"):
+        build_splits(DataSettings("shapes", tasks=["rec"], prompt="r1_reward"))
 
 
 def test_unknown_names_are_refused():

@@ -92,6 +92,8 @@ def test_a_wrong_row_is_named_with_field_and_remedy(row, message, tmp_path):
         ('{"bbox_2d": [1, 2, 30, 40]}', "rec"),
         ('```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]\n```', "ovd"),
         ("None", "ovd"),
+        ([1, 2, 30, 40], "rec"),
+        ([{"bbox_2d": [1, 2, 30, 40], "label": "cat"}], "ovd"),
         ("B", "answer"),
         (3, "answer"),
         ("<answer> null </answer>", "ovd"),

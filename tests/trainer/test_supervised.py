@@ -227,6 +227,7 @@ def test_one_target_takes_the_place_of_a_group(overrides, sizes, tmp_path):
         ["algorithm=grpo", "algorithm.kl.coefficient=0.1", "algorithm.kl.sync_steps=2", "adapter=lora"],
         ["trainer.use_vllm=true", "trainer.skip_zero_advantage=true"],
         ["algorithm=cispo", "clip=ppo"],
+        ["trainer.temperature=0.9"],  # would temper the likelihood
         ["trainer.rollout_batch_size=8", "trainer.train_batch_size=8", "trainer.micro_batch_size=8"],  # no |z| above 3
     ],
 )
@@ -235,7 +236,7 @@ def test_what_cannot_act_neither_raises_nor_acts(overrides, tmp_path):
     arguments = trainer_arguments(settings_of("stage=sft", *overrides), tmp_path)
     assert not (arguments.pre_clip or arguments.beta or arguments.kl_in_reward or arguments.use_vllm)
     assert not (arguments.sync_ref_model or arguments.skip_zero_advantage)
-    assert (arguments.advantage_filter, arguments.epsilon) == ("none", math.inf)
+    assert (arguments.advantage_filter, arguments.epsilon, arguments.temperature) == ("none", math.inf, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from tests.reference_config import composed
 MODELS = ("qwen2_5_vl_3b", "qwen2_5_vl_7b", "qwen2_5_vl_32b")
 BY_SIZE = {  # what conf/trainer/vlm_r1.yaml says
     "qwen2_5_vl_3b": [],
-    "qwen2_5_vl_7b": ["trainer.micro_batch_size=4"],
-    "qwen2_5_vl_32b": ["trainer.micro_batch_size=1", "adapter=lora", "model.dtype=bfloat16"],
+    "qwen2_5_vl_7b": ["trainer.micro_batch_size=4", "trainer.evaluate=false", "trainer.eval_steps=0"],
+    "qwen2_5_vl_32b": ["trainer.micro_batch_size=1", "adapter=lora", "model.dtype=bfloat16", "trainer.use_vllm=false"],
 }
 
 
@@ -75,3 +75,14 @@ def test_the_command_line_wins(tmp_path):
     assert (arguments.epsilon, arguments.epsilon_high, arguments.num_iterations) == (0.2, 0.28, 2)
     assert settings.adapter.kind == "qlora"
     assert "think" not in settings.template["rec"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3"), ("ACCELERATE_USE_FSDP", "true")])
+def test_sharded_weights_are_not_evaluated_in_a_run(name, value, monkeypatch, tmp_path):
+    """On the embedded model's sizes: the refusal does not depend on them."""
+    monkeypatch.setenv(name, value)
+    config = composed("trainer.eval_steps=0")
+    config.arm = "test"
+    settings = compose_settings(config)
+    with pytest.raises(ValueError, match="set trainer.evaluate=false"):
+        trainer_arguments(settings, tmp_path)
