@@ -21,7 +21,11 @@ LONGEST_NAME = 150  # characters
 
 
 def arm_name(overrides: str, study: str) -> str:
-    """Name of a variant from Hydra's override_dirname ("clip=ppo,seed_free=0"); the study's where nothing differs."""
+    """Name of a variant from Hydra's override_dirname ("clip=ppo,seed_free=0"); the study's where nothing differs.
+
+    Of the file of the data its name is enough, without its folder.
+    """
+    overrides = re.sub(r"(\bdata\.path=)[^,]*/", r"\1", overrides)
     # Hydra makes the folder of this name before the config is seen and a secret in it refused.
     name = re.sub(r"[^\w.,=+\-]+", "_", redact(overrides)).strip("_") or study
     if len(name) > LONGEST_NAME:  # it names a folder; the digest keeps cut names apart

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from r1reward.benchmarks.settings import EvaluateSettings
-from r1reward.configs import CONFIG_FOLDER, compose_settings
+from r1reward.configs import CONFIG_FOLDER, arm_name, compose_settings
 from r1reward.settings import LoggerSettings, TrainSettings, parse_settings
 from r1reward.tracking.config_changes import WITHOUT_EFFECT
 from r1reward.trainer.arguments import trainer_arguments
@@ -256,3 +256,11 @@ def test_what_may_change_on_resume_names_no_arm():
     without_effect = {name for name in WITHOUT_EFFECT if name != "logger"}
     assert without_effect <= excluded
     assert {f"logger.{field.name}" for field in fields(LoggerSettings)} | {"logger"} <= excluded
+
+
+def test_data_tell_arms_apart_by_the_name_of_their_file():
+    names = [arm_name(f"data=vlm_r1_jsonl,data.path=../shared/{name}.jsonl,seed_free=1", "train") for name in ("rec", "ovd")]
+    assert names == [f"data=vlm_r1_jsonl,data.path={name}.jsonl,seed_free=1" for name in ("rec", "ovd")]
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = compose("train", return_hydra_config=True)
+    assert "data.path" not in config.hydra.job.config.override_dirname.exclude_keys
