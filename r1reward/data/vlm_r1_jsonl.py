@@ -3,7 +3,7 @@
 One JSON object per line:
 
     conversations        [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]; later turns are not read;
-                         the answer is a text, a number, or a list such as [x1, y1, x2, y2];
+                         the answer is a text, a number, [x1, y1, x2, y2], or a list of objects with boxes;
                          "<image>" and "<video>" in the question are taken out, images stand before the text
     image                path of the image, or a list of paths; absent for a text-only row
     video                ours: path of a folder of frames, of which evenly spaced ones become the row's images in their order
@@ -76,7 +76,7 @@ def _parse(data: dict, line: int, root: Path, task: str | None, num_frames: int)
                 "conversations", f"not a question and then an answer, but from {shown(turn['from'])}; write {example}"
             )
     question, answer = turns[0].get("value"), turns[1].get("value")
-    if isinstance(answer, list):  # a box, or boxes, as JSON itself
+    if _is_boxes(answer):
         answer = json.dumps(answer)
     if not isinstance(question, str) or not _without_marks(question):
         raise Problem("conversations", f"the question must be a text, got {shown(question)}; write {example}")
@@ -90,6 +90,15 @@ def _parse(data: dict, line: int, root: Path, task: str | None, num_frames: int)
         solution=checked_text(str(answer), "conversations"),
         task=_task(data, str(answer), task),
         **common_fields(data, line),
+    )
+
+
+def _is_boxes(answer: object) -> bool:
+    """Whether an answer is not a text but JSON itself: four numbers, or objects."""
+    if not isinstance(answer, list) or not answer:
+        return False
+    return all(isinstance(item, dict) for item in answer) or (
+        len(answer) == 4 and all(isinstance(item, int | float) and not isinstance(item, bool) for item in answer)
     )
 
 
