@@ -13,7 +13,7 @@ def main(config: DictConfig) -> None:
     """Train from nothing, save, and print what the checkpoint can do and where it fails."""
     quiet_libraries()
     from r1reward.models.loading import embedded_checkpoint
-    from r1reward.settings import parse_settings
+    from r1reward.parsing import parse_settings
     from r1reward.trainer.cold_start import ColdStartSettings, make_cold_start
 
     settings = parse_settings(ColdStartSettings, OmegaConf.to_container(config, resolve=True))

@@ -51,7 +51,8 @@ def compose_settings(config: DictConfig, kind: type | None = None):
     Raises:
         ValueError: For a missing, unknown or unfitting setting, or one that holds a secret, naming it.
     """
-    from r1reward.settings import TrainSettings, parse_settings
+    from r1reward.parsing import parse_settings
+    from r1reward.settings import TrainSettings
 
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from r1reward.benchmarks.settings import EvaluateSettings
 from r1reward.configs import CONFIG_FOLDER, arm_name, compose_settings
-from r1reward.settings import LoggerSettings, TrainSettings, parse_settings
+from r1reward.parsing import parse_settings
+from r1reward.settings import LoggerSettings, TrainSettings
 from r1reward.tracking.config_changes import WITHOUT_EFFECT
 from r1reward.trainer.arguments import trainer_arguments
 from tests.reference_config import REFERENCE, composed, reference_text

@@ -17,7 +17,8 @@ from r1reward.data.mixed import join
 from r1reward.data.rows import ImageSource, PreferenceRow, TaskRow
 from r1reward.data.split import Splits
 from r1reward.data.used import USED
-from r1reward.settings import DataSettings, TrainSettings, parse_settings
+from r1reward.parsing import parse_settings
+from r1reward.settings import DataSettings, TrainSettings
 from tests.reference_config import composed
 
 

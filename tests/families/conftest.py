@@ -18,14 +18,16 @@ from r1reward.data.images import open_image
 from r1reward.data.rows import ImageSource, TaskRow
 from r1reward.models.coordinates import Coordinates, coordinates_of
 from r1reward.models.loading import ModelSettings, load_model, load_processor
+from r1reward.parsing import parse_settings
 from r1reward.rewards.build import build_reward
 from r1reward.rewards.registry import Context
 from r1reward.rewards.tasks import CompositeReward
-from r1reward.settings import JudgeSettings, RewardSettings, TaskSettings, parse_settings
+from r1reward.settings import JudgeSettings, RewardSettings, TaskSettings
 from r1reward.shared_prefix.register import why_not
 from r1reward.trainer.config import StableReinforceConfig
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
 from tests.families.tiny_models import FAMILIES, build, writable
+from tests.quiet import QUIET, one_thread
 
 TASKS = yaml.safe_load((CONFIG_FOLDER / "reward/tasks/vlm_r1.yaml").read_text(encoding="utf-8"))
 SIZES = [(60, 40), (45, 90), (64, 64), (33, 50)]  # width and height of the rows' images
@@ -74,15 +76,8 @@ class Tiny:
             "max_steps": 3,
             "learning_rate": 1e-3,
             "lr_scheduler_type": "constant",
-            "top_k": 0,
             "filter_threshold": 2.6,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
+            **QUIET,
             "share_prefix": why_not(model) is None,
         }
         return cls(
@@ -151,20 +146,11 @@ def greedy_alone(model, processor, row: TaskRow, length: int) -> list[int]:
     return completion.tolist()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Tensors here are tiny: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+_one_thread = pytest.fixture(scope="session", autouse=True)(one_thread)
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
 def tiny(request, tmp_path_factory) -> Tiny:
-    missing = FAMILIES[request.param].missing
-    if missing:
-        pytest.skip(f"the processor of {request.param} needs the package {missing}")
     folder = tmp_path_factory.mktemp(request.param)
     model, processor = build(request.param)
     model.save_pretrained(folder)

@@ -9,12 +9,11 @@ Only the sizes, the words of the tokenizer (bytes and a few special tokens) and 
     llava_onevision                          tiles of a lone image; one square of each where a prompt has several
                                              (`image_sizes`, `batch_num_images`)
 
-All processors can be made offline. SmolVLM's needs the package num2words, which transformers does not install (`MISSING`).
+All processors can be made offline. SmolVLM's needs the package num2words, which transformers does not install.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -76,7 +75,6 @@ class TinyFamily:
         model: From the processor to the model.
         named: Special tokens that the processor asks the tokenizer for by name.
         coordinates: `model.coordinates`, where the family has no documented one.
-        missing: A package that the processor needs and that is not installed.
     """
 
     image: str
@@ -85,7 +83,6 @@ class TinyFamily:
     model: Callable
     named: dict[str, str] = field(default_factory=dict)
     coordinates: str | None = None
-    missing: str | None = None
 
 
 def build(name: str, seed: int = 0) -> tuple:
@@ -384,7 +381,6 @@ FAMILIES = {
         _smolvlm_processor,
         _smolvlm,
         coordinates="unit",
-        missing=None if find_spec("num2words") else "num2words",
     ),
     "gemma3": TinyFamily(
         "<start_of_image>",

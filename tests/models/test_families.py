@@ -16,7 +16,7 @@ from r1reward.models import families
 from r1reward.models.coordinates import SPACES
 from r1reward.models.families import Family, family_of, known
 from r1reward.models.loading import ModelSettings
-from r1reward.settings import parse_settings
+from r1reward.parsing import parse_settings
 
 FILES = sorted(path for path in Path(families.__file__).parent.glob("*.py") if path.stem != "__init__")
 OF_TRANSFORMERS = sorted(set(known()) - {"internvl_chat"})  # that one's code comes with its weights

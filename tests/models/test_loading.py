@@ -5,7 +5,7 @@ import torch
 from transformers import AutoProcessor
 
 from r1reward.models.loading import ModelSettings, UnusableModel, embedded_checkpoint, load_model, load_processor, resolve
-from r1reward.settings import parse_settings
+from r1reward.parsing import parse_settings
 
 
 def test_the_embedded_checkpoint_is_small_and_of_the_real_class():

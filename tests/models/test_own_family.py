@@ -17,7 +17,7 @@ from r1reward.data.rows import ImageSource, TaskRow
 from r1reward.models.coordinates import coordinates_of
 from r1reward.models.families import Family, family_of
 from r1reward.models.loading import ModelSettings, UnusableModel, load_model, pixel_limits
-from r1reward.settings import parse_settings
+from r1reward.parsing import parse_settings
 from r1reward.trainer.job import policy_coordinates
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")

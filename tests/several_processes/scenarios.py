@@ -29,6 +29,7 @@ from r1reward.rewards.tasks import RoutedReward, TaskReward, Term
 from r1reward.trainer.config import SettingHasNoEffect, StableReinforceConfig
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
 from r1reward.trainer.step_guard import StepGuard
+from tests.quiet import QUIET
 from tests.trainer.conftest import letters
 
 LONGEST = 8  # tokens of a completion
@@ -274,15 +275,8 @@ def make_trainer(scenario: Scenario, folder: Path) -> Recorder:
         "learning_rate": 0.02,
         "lr_scheduler_type": "constant",
         "max_grad_norm": 1e9,  # the norm is logged and nothing is clipped
-        "top_k": 0,
-        "logging_steps": 1,
         "per_device_eval_batch_size": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
+        **QUIET,
         "output_dir": tempfile.mkdtemp(dir=folder),
     }
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "model", dtype=scenario.dtype)

@@ -26,6 +26,7 @@ from transformers.models.qwen3_vl import modeling_qwen3_vl
 from r1reward.shared_prefix.packing import pack
 from r1reward.shared_prefix.prompts import Prompt, make_prompts
 from r1reward.shared_prefix.register import enable
+from tests.quiet import one_thread
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 VOCABULARY = 400
@@ -69,13 +70,7 @@ VISION = {
 }
 
 
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Tensors here are tiny: threads would wait for each other, for minutes where other processes want the processor too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+_one_thread = pytest.fixture(scope="package", autouse=True)(one_thread)
 
 
 def tiny_config(family: str, **text):

@@ -7,6 +7,7 @@ from r1reward.data.build import training_dataset
 from r1reward.data.shapes.rows import preference_row
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
 from r1reward.trainer.config import StableReinforceConfig
+from tests.quiet import QUIET
 
 
 @pytest.fixture(scope="session")
@@ -50,14 +51,7 @@ def make_arguments(tmp_path):
             "max_steps": 4,
             "learning_rate": 1e-2,
             "lr_scheduler_type": "constant",
-            "top_k": 0,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
+            **QUIET,
         }
         return cls(**(arguments | changes))
 
