@@ -15,6 +15,7 @@ from r1reward.tracking.redaction import redact
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 SERVER_FAILED = 3  # exit code where the reward model's server gave no completion
+BLIND = 7  # exit code where the model does not see its images, as r1reward.train has it
 DISK = 5  # exit code where the disk is full or failed, as r1reward.train has it
 
 
@@ -33,6 +34,7 @@ def main(config: DictConfig) -> float | None:
         from r1reward.benchmarks.settings import EvaluateSettings
         from r1reward.benchmarks.tasks import TASKS, print_task_results
         from r1reward.inference.server_backend import ServerFailed
+        from r1reward.models.image_check import ImagesNotSeen
 
         settings = compose_settings(config, EvaluateSettings)
         bars: list[tqdm] = []
@@ -56,6 +58,9 @@ def main(config: DictConfig) -> float | None:
     except ServerFailed as error:
         print(f"\nerror: {redact(str(error))}\nthe same command goes on from here: {folder}", file=sys.stderr)
         sys.exit(SERVER_FAILED)
+    except ImagesNotSeen as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        sys.exit(BLIND)
     except Exception as error:
         said = disk_error(error)
         if said is None:

@@ -18,6 +18,7 @@ UNRELIABLE = 3  # a judge or a reward function failed too often
 DIVERGED = 4  # too many steps in a row without a finite loss and gradient
 DISK = 5  # full, or it failed
 BAD_IMAGE = 6  # an image turned bad during the run
+BLIND = 7  # a path through the model does not see its images
 STOPPED = 75  # by a signal (EX_TEMPFAIL of sysexits.h: try again later)
 
 
@@ -85,12 +86,19 @@ def _how_to_go_on(config: DictConfig, folder: Path) -> str:
 def _trouble(error: Exception) -> tuple[int | None, str]:
     """Exit code and message of what can go wrong in a sound run; None for an error of the program."""
     from r1reward.data.images import ImageError
+    from r1reward.models.image_check import ImagesNotSeen
     from r1reward.models.loading import UnusableModel
     from r1reward.rewards.judges.opinion import TooManyFailures
     from r1reward.tracking.disk import disk_error
     from r1reward.trainer.step_guard import NumericalTrouble
 
-    codes = {UnusableModel: WRONG_INPUT, TooManyFailures: UNRELIABLE, NumericalTrouble: DIVERGED, ImageError: BAD_IMAGE}
+    codes = {
+        UnusableModel: WRONG_INPUT,
+        TooManyFailures: UNRELIABLE,
+        NumericalTrouble: DIVERGED,
+        ImageError: BAD_IMAGE,
+        ImagesNotSeen: BLIND,
+    }
     for kind, code in codes.items():
         if isinstance(error, kind):
             return code, str(error)

@@ -147,6 +147,7 @@ def _all_votes(
     if to_do:
         max_images = max(len(row.images) for row in rows)
         reward_model = RewardModel(build_backend(settings, max_images), settings.pattern)
+        reward_model.check_images(rows)
         judge(reward_model, rows, to_do, verdicts, settings.votes, sampling, settings.seed, on_progress)
     if rank > 0:
         return None, left
@@ -187,11 +188,11 @@ def build_backend(settings: EvaluateSettings, max_images: int) -> Backend:
             backend.attempts,
         )
     if backend.kind == "vllm":
-        from r1reward.inference.vllm_backend import VllmBackend
+        from r1reward.inference.vllm_backend import INSTALL_VLLM, VllmBackend
 
         if find_spec("vllm") is None:
-            raise ValueError("vllm is not installed: pip install 'r1reward[vllm]', or set backend=transformers")
-        return VllmBackend(settings.model, backend.gpu_memory, backend.tensor_parallel, max_images)
+            raise ValueError(f"vllm is not installed: {INSTALL_VLLM}, or set backend=transformers")
+        return VllmBackend(settings.model, backend.gpu_memory, backend.tensor_parallel, max_images, backend.engine_kwargs)
     import torch
 
     from r1reward.inference.transformers_backend import TransformersBackend

@@ -1,7 +1,7 @@
 """The settings of an evaluation; each dataclass mirrors one group under `conf/`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from r1reward.inference.backend import Sampling
 from r1reward.models.loading import ModelSettings
@@ -63,6 +63,7 @@ class BackendSettings:
         attempts: Calls for one completion before the evaluation stops (openai).
         gpu_memory: Share of the GPU's memory that vLLM may take (vllm).
         tensor_parallel: GPUs that share one model (vllm).
+        engine_kwargs: Further arguments of `vllm.LLM`, such as `max_model_len` (vllm).
     """
 
     kind: Literal["transformers", "vllm", "openai"]
@@ -73,6 +74,7 @@ class BackendSettings:
     attempts: int = 4
     gpu_memory: float = 0.9
     tensor_parallel: int = 1
+    engine_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

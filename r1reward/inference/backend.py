@@ -62,3 +62,11 @@ class Backend(Protocol):
             seed: The same rows, votes, sampling and seed give the same completions, where the backend can promise that.
         """
         ...
+
+    def check_images(self, row: Row):
+        """See that the model sees the images of a row, at the cost of one or two short completions.
+
+        Raises:
+            ImagesNotSeen: It does not.
+        """
+        ...

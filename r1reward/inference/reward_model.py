@@ -1,6 +1,6 @@
 """The reward model at work: it judges rows and returns parsed verdicts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from r1reward.data.rows import PreferenceRow, Row
@@ -68,6 +68,12 @@ class RewardModel:
         """`votes` verdicts on each row of one batch (see `Backend.complete`)."""
         drawn = self.backend.complete(rows, votes, sampling, seed)
         return [[self._judgement(completion) for completion in of_row] for of_row in drawn]
+
+    def check_images(self, rows: Iterable[Row]):
+        """See that the images of the first row that has any are seen (`Backend.check_images`)."""
+        row = next((row for row in rows if row.images), None)
+        if row is not None:
+            self.backend.check_images(row)
 
     def _judgement(self, completion: Completion) -> Judgement:
         return Judgement(completion.text, parse(completion.text, self.pattern), completion.tokens)

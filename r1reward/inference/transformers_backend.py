@@ -1,10 +1,14 @@
 """A reward model of transformers in this process: each prompt and image is encoded once for all its completions."""
 
+from contextlib import contextmanager
+
 import torch
 
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits, open_image
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Completion, Sampling
+from r1reward.inference.sampled_log_probs import SampledLogProbs
+from r1reward.models.image_check import TOKENS, check, plain
 from r1reward.shared_prefix.generation import generate
 from r1reward.shared_prefix.prompts import encode_images, make_prompts
 from r1reward.shared_prefix.register import base_model, enable, why_not
@@ -17,43 +21,61 @@ class TransformersBackend:
         model: The model.
         processor: Its processor, padding on the left.
         limits: Images beyond them are refused.
+        autocast: Data type in which the model computes; null: that of its weights.
     """
 
-    def __init__(self, model, processor, limits: ImageLimits = DEFAULT_LIMITS):
+    def __init__(self, model, processor, limits: ImageLimits = DEFAULT_LIMITS, autocast: torch.dtype | None = None):
         self.model = model
         self.limits = limits
         self.processor = processor
+        self._autocast = autocast
         self._encodes_once = why_not(model) is None
         if self._encodes_once:
             enable(model)
 
-    @torch.inference_mode()
     def complete(self, rows: list[Row], votes: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """See `Backend`. The global random state is left as it was."""
-        was_training = self.model.training
-        self.model.eval()
         devices = [self.model.device] if self.model.device.type == "cuda" else []
-        try:
-            with torch.random.fork_rng(devices):
-                torch.manual_seed(seed)
-                ids = self._generate(rows, votes, sampling)
-        finally:
-            self.model.train(was_training)
+        with self._evaluating(), torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            ids = self._generate(rows, votes, sampling)
         tokenizer = self.processor.tokenizer
         lengths = (ids != tokenizer.pad_token_id).sum(1).tolist()
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         drawn = [Completion(text, length) for text, length in zip(texts, lengths, strict=True)]
         return [drawn[start : start + votes] for start in range(0, len(drawn), votes)]
 
-    def _generate(self, rows: list[Row], votes: int, sampling: Sampling) -> torch.Tensor:
-        """Tokens (rows x votes, T), those of a row side by side."""
+    def check_images(self, row: Row):
+        """See `Backend`: the log-probabilities of a short greedy completion against those of plain passes."""
+        record = SampledLogProbs(temperature=1.0)
+        with self._evaluating():
+            (ids,) = self._generate([row], 1, Sampling(TOKENS), **record.arguments())
+            images = [open_image(source, self.limits) for source in row.images]
+            expected = plain(self.model, self.processor, row.messages(), images, ids)
+        (found,) = record.of_rows([ids.tolist()])
+        half = self._autocast is not None or self.model.dtype in (torch.bfloat16, torch.float16)
+        check("the model that evaluates", torch.tensor(found), expected, half)
+
+    @contextmanager
+    def _evaluating(self):
+        """Evaluation mode, without gradients, in the precision asked for; then as it was."""
+        was_training, device = self.model.training, self.model.device.type
+        self.model.eval()
+        try:
+            with torch.inference_mode(), torch.autocast(device, self._autocast, enabled=self._autocast is not None):
+                yield
+        finally:
+            self.model.train(was_training)
+
+    def _generate(self, rows: list[Row], votes: int, sampling: Sampling, **more) -> torch.Tensor:
+        """Tokens (rows x votes, T), those of a row side by side; `more` goes to `generate`."""
         texts = [self.processor.apply_chat_template(row.messages(), tokenize=False, add_generation_prompt=True) for row in rows]
         decoded = {source: open_image(source, self.limits) for row in rows for source in row.images}
         images = [[decoded[source] for source in row.images] for row in rows]
         inputs = self.processor(text=texts, images=images if decoded else None, padding=True, return_tensors="pt").to(
             self.model.device
         )
-        options = self._options(sampling)
+        options = self._options(sampling) | more
         if not self._encodes_once:
             return self.model.generate(**inputs, **options, num_return_sequences=votes)[:, inputs["input_ids"].shape[1] :]
         ids = [row[kept].tolist() for row, kept in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)]

@@ -5,9 +5,13 @@ Shapes: P prompt tokens, I images of a prompt, A image patches before merging.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
+from typing import Any
 
 import torch
+
+from r1reward.models.forward import names_argument
+
+FEATURES = "mm_encoder_outputs"  # the argument by which a forward pass takes image features in the place of pixels
 
 
 @dataclass
@@ -19,15 +23,15 @@ class Prompt:
         positions: (3, P) M-RoPE positions (time, height, width), in tokens.
         pixels: (A, patch values) what the image processor made of its images, or None.
         grid: (I, 3) patches of each image in time, height and width, or None.
-        features: What the vision tower made of `pixels`, where that may be used instead (see `encode_images`): the fields of
-            its output, one entry per image (`deepstack_features`: per layer and image).
+        features: What the vision tower made of `pixels`, where that may be used instead (see `encode_images`): its output, with
+            one entry per image in `pooler_output` (`deepstack_features`: per layer and image).
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     pixels: torch.Tensor | None = None
     grid: torch.Tensor | None = None
-    features: dict[str, list] | None = None
+    features: Any = None
 
 
 def make_prompts(backbone, ids: Sequence[Sequence[int]], pixels, grids, images_per_prompt: Sequence[int]) -> list[Prompt]:
@@ -69,19 +73,20 @@ def encode_images(backbone, prompts: Sequence[Prompt]):
     """Run the vision tower once over the images of all prompts and keep the features with them.
 
     The features carry no gradient: they serve for sampling and the old policy, and for reference and update where the tower is
-    frozen.
+    frozen. A model whose forward pass does not take features (transformers before 5.18) gets none, and its pixels serve.
     """
     with_images = [prompt for prompt in prompts if prompt.grid is not None]
-    if not with_images:
+    if not with_images or not names_argument(backbone, FEATURES):
         return
     pixels, grids = torch.cat([p.pixels for p in with_images]), torch.cat([p.grid for p in with_images])
     output = backbone.get_image_features(pixels, grids, return_dict=True)
     image = 0
     for prompt in with_images:
         part = slice(image, image + len(prompt.grid))
-        prompt.features = {"pooler_output": list(output.pooler_output[part])}
+        fields = {"pooler_output": list(output.pooler_output[part])}
         if hasattr(output, "deepstack_features"):
-            prompt.features["deepstack_features"] = [list(layer[part]) for layer in output.deepstack_features]
+            fields["deepstack_features"] = [list(layer[part]) for layer in output.deepstack_features]
+        prompt.features = type(output)(**fields)
         image = part.stop
 
 
@@ -96,8 +101,8 @@ def image_arguments(prompts: Sequence[Prompt], use_features: bool) -> dict:
             "pixel_values": torch.cat([p.pixels for p in with_images]),
             "image_grid_thw": torch.cat([p.grid for p in with_images]),
         }
-    fields = {"pooler_output": [image for x in features for image in x["pooler_output"]]}
-    if "deepstack_features" in features[0]:
-        layers = zip(*(x["deepstack_features"] for x in features), strict=True)
+    fields = {"pooler_output": [image for x in features for image in x.pooler_output]}
+    if hasattr(features[0], "deepstack_features"):
+        layers = zip(*(x.deepstack_features for x in features), strict=True)
         fields["deepstack_features"] = [[image for part in layer for image in part] for layer in layers]
-    return {"mm_encoder_outputs": {"image": SimpleNamespace(**fields)}}  # the model reads its attributes
+    return {FEATURES: {"image": type(features[0])(**fields)}}

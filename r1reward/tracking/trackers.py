@@ -198,7 +198,7 @@ class TrackioTracker(Tracker):
         try:
             import trackio
         except ImportError:
-            raise ImportError('trackio is not installed; run: pip install "r1reward[trackio]"') from None
+            raise ImportError("trackio is not installed; run: pip install trackio") from None
         facts = {"study": study, "arm": arm, "seed": seed, "job_type": job_type, "tags": list(tags)}
         self._run = trackio.init(project=project, name=name, group=study, config={**config, "job": facts}, embed=False)
         self._last_step = 0

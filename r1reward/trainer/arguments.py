@@ -1,5 +1,6 @@
 """From settings in the words of the config to the arguments of TRL's trainer."""
 
+import json
 import math
 import os
 from pathlib import Path
@@ -97,7 +98,7 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         if getattr(t, name) < 0:
             raise ValueError(f"trainer.{name} must not be negative, got {getattr(t, name)}")
     _check_best(t)
-    _check_sharded(t)
+    _check_sharded(settings)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     sizes = _sizes(settings, processes)
     if settings.stage == "rl":
@@ -239,14 +240,34 @@ def _check_sync(settings: TrainSettings):
         )
 
 
-def _check_sharded(t: TrainerSettings):
-    """Generating outside of training needs whole weights: with sharded ones the processes would wait for each other."""
-    zero_3 = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
-    if (zero_3 or os.environ.get("ACCELERATE_USE_FSDP") == "true") and (t.evaluate or t.eval_steps):
+def _check_sharded(settings: TrainSettings):
+    """What does not work with sharded weights: generating outside of training and merging adapters, where the processes would
+    wait for each other, and saving a model of which each process writes its own part."""
+    t, fsdp = settings.trainer, os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    zero_3 = _zero_stage() == 3
+    if (zero_3 or fsdp) and settings.adapter.kind != "none":
+        raise ValueError(
+            f"adapter={settings.adapter.kind} cannot be used with sharded weights (DeepSpeed ZeRO-3, FSDP): merging adapters "
+            "into the saved model needs whole ones. Shard with ZeRO-2, or set adapter=none"
+        )
+    default = "SHARDED_STATE_DICT" if os.environ.get("FSDP_VERSION") == "2" else "FULL_STATE_DICT"  # as accelerate has it
+    if fsdp and t.save_model and os.environ.get("FSDP_STATE_DICT_TYPE", default) != "FULL_STATE_DICT":
+        raise ValueError(
+            "FSDP saves no whole model with sharded state dicts: set fsdp_state_dict_type: FULL_STATE_DICT in accelerate's "
+            "config, or trainer.save_model=false"
+        )
+    if (zero_3 or fsdp) and (t.evaluate or t.eval_steps):
         raise ValueError(
             "sharded weights (DeepSpeed ZeRO-3, FSDP) cannot be evaluated in a run: set trainer.evaluate=false "
             "trainer.eval_steps=0, and evaluate the model with python -m r1reward.evaluate; or shard with ZeRO-2"
         )
+
+
+def _zero_stage() -> int:
+    """DeepSpeed's stage as accelerate launches it, in its own words or in a file of DeepSpeed's; 0 without DeepSpeed."""
+    if file := os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE"):
+        return json.loads(Path(file).read_text(encoding="utf-8")).get("zero_optimization", {}).get("stage", 0)
+    return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", 0))
 
 
 def _check_best(t: TrainerSettings):

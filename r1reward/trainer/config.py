@@ -39,6 +39,8 @@ class StableReinforceConfig(GRPOConfig):
             `share_prefix` off.
         skip_zero_advantage: Whether rows whose advantages are all zero get no forward and backward pass. Gradients stay the
             same; the update's metrics leave these rows out (entropy) or count them as unmoved (ratio, clip fractions).
+        vllm_engine_kwargs: Further arguments of vLLM's engine in this process (`vllm.LLM`), such as `dtype` or
+            `enforce_eager`.
         keep_last: So many of the latest checkpoints stay.
         keep_best: So many of the checkpoints with the highest score (`ResumableTrainer.score`) stay besides.
     """
@@ -54,6 +56,7 @@ class StableReinforceConfig(GRPOConfig):
     share_prefix: bool = True
     keep_groups_together: bool = True
     skip_zero_advantage: bool = False
+    vllm_engine_kwargs: dict | None = None
     keep_last: int = 2
     keep_best: int = 0
 

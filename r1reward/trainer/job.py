@@ -30,9 +30,10 @@ from r1reward.data.rows import PREFERENCE, Row
 from r1reward.data.split import Splits
 from r1reward.inference.reward_model import RewardModel
 from r1reward.inference.transformers_backend import TransformersBackend
+from r1reward.inference.vllm_backend import INSTALL_VLLM
 from r1reward.models.adapters import adapter_config, check_adapter, merge_adapter, quantization
 from r1reward.models.coordinates import Coordinates, coordinates_of
-from r1reward.models.loading import load_model, load_processor, resolve
+from r1reward.models.loading import load_model, load_processor, pixel_limits, resolve
 from r1reward.rewards.build import build_reward
 from r1reward.rewards.preference import PATTERN
 from r1reward.rewards.registry import Context
@@ -196,6 +197,9 @@ class Job:
         from r1reward.trainer.step_guard import StepGuard
 
         settings, options = self.settings, self.settings.trainer
+        if self.arguments.use_vllm and (limits := pixel_limits(settings.model, processor)):
+            engine = {"mm_processor_kwargs": limits}  # the engine loads a processor of its own
+            self.arguments.vllm_engine_kwargs = engine | (self.arguments.vllm_engine_kwargs or {})
         build_trainer, reward = self._stage()
         guard = StepGuard(self.run_folder.path, options.on_collapse, options.max_skipped_steps)
         samples = SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch, self._pattern)
@@ -255,7 +259,7 @@ class Job:
         settings, t = self.settings, self.settings.trainer
         groups = [asdict(group) for group in (settings.model, settings.adapter, settings.reward)]
         rows = fingerprint(Splits([], self.splits.evaluation))
-        measured = [*groups, t.evaluate, t.eval_batch_size, t.max_completion_length, rows]
+        measured = [*groups, t.evaluate, t.bf16, t.eval_batch_size, t.max_completion_length, rows]
         digest = hashlib.sha256(json.dumps(measured).encode()).hexdigest()
         kept = on_main(lambda: self.run_folder.read_state(BEFORE))
         if kept is not None and kept["of"] == digest:
@@ -265,6 +269,13 @@ class Job:
             self.run_folder.write_state(BEFORE, {"of": digest, "evaluation": evaluation})
         return evaluation
 
+    @property
+    def _precision(self):
+        """What a run computes in, evaluations as rollouts and updates: 16 bits over the weights', or the weights' own."""
+        import torch
+
+        return torch.bfloat16 if self.arguments.bf16 else torch.float16 if self.arguments.fp16 else None
+
     def _evaluate(self, model, processor, title: str) -> dict:
         """Summary by split (see `measure`); empty where evaluation is off or nothing is held out."""
         from tqdm.auto import tqdm
@@ -273,7 +284,9 @@ class Job:
         if not options.evaluate or not splits:
             return {}
         limits = bad_images(self.settings.data).limits
-        reward_model = RewardModel(TransformersBackend(model, processor, limits), self._pattern)
+        backend = TransformersBackend(model, processor, limits, self._precision)
+        reward_model = RewardModel(backend, self._pattern)
+        reward_model.check_images(row for rows in splits.values() for row in rows)
         sizes = options.eval_batch_size, options.max_completion_length
         total = sum(map(num_completions, splits.values()))
         with tqdm(total=total, desc=title, unit="completion", disable=not self._main) as bar:
@@ -373,11 +386,10 @@ def policy_coordinates(settings: TrainSettings) -> Coordinates:
 
 def check_installed(settings: TrainSettings):
     """Raise a ValueError with the command to type where an optional package is asked for and missing."""
-    wanted = {"trackio": settings.logger.kind == "trackio", "vllm": settings.trainer.use_vllm and settings.stage == "rl"}
-    for package, needed in wanted.items():
-        if needed and find_spec(package) is None:
-            remedy = "logger=wandb or logger=none" if package == "trackio" else "trainer.use_vllm=false"
-            raise ValueError(f"{package} is not installed: pip install 'r1reward[{package}]', or set {remedy}")
+    if settings.logger.kind == "trackio" and find_spec("trackio") is None:
+        raise ValueError("trackio is not installed: pip install trackio, or set logger=wandb or logger=none")
+    if settings.trainer.use_vllm and settings.stage == "rl" and find_spec("vllm") is None:
+        raise ValueError(f"vllm is not installed: {INSTALL_VLLM}, or set trainer.use_vllm=false")
 
 
 @contextmanager

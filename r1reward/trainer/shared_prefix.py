@@ -3,8 +3,10 @@
 What each hook adds:
 
 - `_get_dataloader`: reads each row of a rollout batch once;
-- `_tokenize_prompts`: processes each distinct prompt and its images once, and lets rows lie beside others that have no image;
-- `_generate_single_turn`: samples with the prompt's keys and values shared by its group;
+- `_tokenize_prompts`: processes each distinct prompt and its images once, lets rows lie beside others that have no image, and
+  tells vLLM how the chat template writes them;
+- `_generate_single_turn`: samples with the prompt's keys and values shared by its group, and keeps the sampled tokens'
+  log-probabilities;
 - `_get_per_token_logps_and_entropies`: log-probabilities of packed groups (old policy, reference, update), and of families
   and batches whose images TRL does not give to their rows;
 - `_generate_and_score_completions`: keeps the prompts with the rollout batch instead of a copy of the pixels for each row;
@@ -15,8 +17,7 @@ Shapes: N prompts, B rows on this process, T completion tokens.
 """
 
 import warnings
-from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,11 +26,14 @@ from trl import GRPOTrainer
 from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from r1reward.data.read_once import ReadOnce
+from r1reward.inference.sampled_log_probs import SampledLogProbs
+from r1reward.models.image_check import image_tokens
 from r1reward.shared_prefix.generation import sample
 from r1reward.shared_prefix.packing import pack
 from r1reward.shared_prefix.prompts import Prompt, encode_images, make_prompts
 from r1reward.shared_prefix.register import base_model, enable, why_not
 from r1reward.trainer.config import SettingHasNoEffect
+from r1reward.trainer.vllm_rollouts import VllmRollouts, engine_arguments
 
 IMAGE_KEYS = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")  # of the families that share prompts
 FURTHER_IMAGE_KEYS = (
@@ -55,7 +59,11 @@ class SharedPrefixTrainer(GRPOTrainer):
     """`GRPOTrainer` with shared prompts; with `args.share_prefix=False` it computes what `GRPOTrainer` does."""
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+        settings = kwargs["args"]
+        with engine_arguments(**(settings.vllm_engine_kwargs or {})) if settings.use_vllm else nullcontext():
+            super().__init__(*args, **kwargs)
+        if self.use_vllm:
+            self.vllm_generation = VllmRollouts(self.vllm_generation, image_tokens(self._backbone().config))
         self._groups: Groups | None = None  # of the rollout batch or micro-batch at work
         self._loss_inputs: dict | None = None  # the micro-batch, while its loss is computed
         self._moving_rows: torch.Tensor | None = None  # its rows that can move the policy; None for all
@@ -110,7 +118,11 @@ class SharedPrefixTrainer(GRPOTrainer):
         return batch
 
     def _tokenize_prompts(self, prompts):
-        if not self._shares or isinstance(prompts[0], str):
+        if isinstance(prompts[0], str):
+            return super()._tokenize_prompts(prompts)
+        if self.use_vllm:
+            self.vllm_generation.expect([self._written(prompt) for prompt in prompts])
+        if not self._shares:
             ids, images, fields = super()._tokenize_prompts(prompts)
             # TRL hands the images on to the processor, which takes an empty list for a row without any, and no None.
             return ids, None if images is None else [x or [] for x in images], fields
@@ -134,53 +146,43 @@ class SharedPrefixTrainer(GRPOTrainer):
             fields,
         )
 
+    def _written(self, prompt: list[dict]) -> list[int]:
+        """The prompt's tokens as the chat template writes them: one mark per image."""
+        text = self.processing_class.apply_chat_template(
+            prompt, tokenize=False, add_generation_prompt=True, chat_template=self.chat_template, **self.chat_template_kwargs
+        )
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
-        groups = self._groups
-        if groups is None:
+        groups, own = self._groups, super()._generate_single_turn
+        if self.use_vllm:
+            if self._shares_log_probs and groups is not None:
+                self._encode_images(groups)
             images = None if images is None else [x or None for x in images]  # as vLLM wants them
-            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
-        if not self.use_vllm:
-            with self._shared_sampling(groups):
-                return super()._generate_single_turn(prompt_ids, images, {}, num_generations, *args, **kwargs)
-        if self._shares_log_probs:
-            self._encode_images(groups)
-        with self._one_request_per_group(groups, num_generations) as first_rows:
-            prompt_ids = [prompt_ids[row] for row in first_rows]
-            images = [images[row] for row in first_rows] if images is not None else None
-            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
+            return own(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
+        with self._sampling(groups) as record:
+            fields = multimodal_fields if groups is None else {}
+            completions, _ = own(prompt_ids, images, fields, num_generations, *args, **kwargs)
+        return completions, record.of_rows(completions)
 
     @contextmanager
-    def _one_request_per_group(self, groups: Groups, num_generations: int):
-        """Where vLLM runs in this process, each prompt and its images are sent once; yields the rows to send.
-
-        A vLLM server is sent each prompt once by TRL itself, and processes that share an engine count rows.
-        """
-        engine, rows = self.vllm_generation, range(len(groups.prompt_of_row))
-        sizes = set(Counter(groups.prompt_of_row).values())
-        if self.vllm_mode != "colocate" or sizes != {num_generations} or self.args.vllm_tensor_parallel_size > 1:
-            yield rows
-            return
-        plain = engine.generation_kwargs
-        engine.generation_kwargs = {**plain, "n": num_generations}
-        try:
-            yield rows[::num_generations]
-        finally:
-            engine.generation_kwargs = plain
-
-    @contextmanager
-    def _shared_sampling(self, groups: Groups):
-        """While it lasts, the policy's `generate` shares prompts."""
-        model = self.accelerator.unwrap_model(self.model)
+    def _sampling(self, groups: Groups | None):
+        """While it lasts, the policy's `generate` records what it samples, computes with the precision of the passes that are
+        trained, and shares the prompts of `groups`."""
+        model, record = self.accelerator.unwrap_model(self.model), SampledLogProbs(self.temperature)
         plain = model.generate
 
         def generate(**kwargs):
-            self._encode_images(groups)
-            owner = torch.tensor(groups.prompt_of_row, device=kwargs["input_ids"].device)
-            return plain(custom_generate=partial(sample, prompts=groups.prompts, prompt_of_row=owner), **kwargs)
+            if groups is not None:
+                self._encode_images(groups)
+                owner = torch.tensor(groups.prompt_of_row, device=kwargs["input_ids"].device)
+                kwargs["custom_generate"] = partial(sample, prompts=groups.prompts, prompt_of_row=owner)
+            with self.accelerator.autocast():
+                return plain(**kwargs, **record.arguments())
 
         model.generate = generate
         try:
-            yield
+            yield record
         finally:
             del model.generate
 
@@ -189,7 +191,8 @@ class SharedPrefixTrainer(GRPOTrainer):
             encode_images(self._backbone(), groups.prompts)
         if self._vision_is_frozen and self._shares_log_probs:
             for prompt in groups.prompts:
-                prompt.pixels = None
+                if prompt.features is not None:
+                    prompt.pixels = None
 
     # ---- log-probabilities ---------------------------------------------------------------------------------------------
 

@@ -6,14 +6,15 @@ where it was stopped.
 What each hook adds:
 
 - `_generate_and_score_completions`: decodes each image once, samples without dropout, then replaces the advantages by the
-  chosen estimator's and filters them (`r1reward.algorithm.advantage`, `.filter`);
+  chosen estimator's and filters them (`r1reward.algorithm.advantage`, `.filter`), and has sampler and passes checked
+  (`r1reward.trainer.rollout_checks`);
 - `_generate`: lets the judges of a composite reward begin, while the old policy's and the reference's passes run;
 - `_calculate_rewards`: fills the total of a composite reward from its terms, after they were gathered, and takes the reward of
   rows whose images turned bad (`r1reward.data.images.BadImages`);
 - `_get_per_token_logps_and_entropies`: Pre-CLIP, by clamping the log-probabilities around the old ones, which equals clamping
   the log-ratio (`r1reward.algorithm.clipping`);
 - `_compute_loss`: keeps the KL penalty out of the loss where the reward has it already, and shows the micro-batch to the
-  step guard (`r1reward.trainer.step_guard`);
+  checks and to the step guard (`r1reward.trainer.step_guard`);
 - `training_step`: shows the gradients to the step guard, before they are clipped.
 
 With Pre-CLIP and filter off and the estimator `group`, loss and gradients equal stock `GRPOTrainer` bit for bit.
@@ -22,7 +23,6 @@ Shapes: N rows of the global rollout batch, B rows on this process, T completion
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,7 @@ from r1reward.data.images import BadImages
 from r1reward.rewards.tasks import CompositeReward
 from r1reward.trainer.config import StableReinforceConfig
 from r1reward.trainer.resumable import ResumableTrainer
+from r1reward.trainer.rollout_checks import RolloutChecks, without_dropout
 from r1reward.trainer.shared_prefix import FURTHER_IMAGE_KEYS, IMAGE_KEYS
 from r1reward.trainer.step_guard import StepGuard
 
@@ -106,6 +107,7 @@ class StableReinforceTrainer(ResumableTrainer):
         self._bad_rows: torch.Tensor | None = None  # (N,) of the rollout batch that is being made, where they are skipped
         self.step_guard = step_guard
         self._log_probs: torch.Tensor | None = None  # of the micro-batch whose loss is computed, before Pre-CLIP
+        self.checks = RolloutChecks(self)
         if step_guard is not None:
             step_guard.trainer = self
             self.stateful["step_guard"] = step_guard
@@ -128,6 +130,7 @@ class StableReinforceTrainer(ResumableTrainer):
             if self.model.training:
                 batch["advantages"] = self._advantages(batch)
         if self.model.training:
+            self.checks.saw_rollouts(inputs, batch)
             batch["row_index"] = torch.arange(len(inputs), device=batch["advantages"].device)
             self.rollout_ids = [str(row.get("id", n)) for n, row in enumerate(inputs)]
         self._scored, self._rows = None, []
@@ -208,9 +211,9 @@ class StableReinforceTrainer(ResumableTrainer):
     @torch.no_grad()
     def _current_log_probs(self, batch: dict) -> torch.Tensor:
         """Log-probabilities (B, T) of the sampled tokens under the present policy."""
-        return self._log_probs_and_entropies(self.model, batch, batch_size=self.args.per_device_train_batch_size)[0]
+        return self.log_probs_and_entropies(self.model, batch, batch_size=self.args.per_device_train_batch_size)[0]
 
-    def _log_probs_and_entropies(self, model, batch: dict, **kwargs):
+    def log_probs_and_entropies(self, model, batch: dict, **kwargs):
         """What `_get_per_token_logps_and_entropies` returns for a batch's completions, images included."""
         self._groups = batch.get("groups")
         try:
@@ -276,9 +279,15 @@ class StableReinforceTrainer(ResumableTrainer):
         finally:
             self.beta = self.args.beta
             log_probs, self._log_probs = self._log_probs, None
-        if self.step_guard is not None and self.model.training:
-            self.step_guard.saw_loss(inputs, log_probs, loss)
+        if self.model.training:
+            self._saw_loss(inputs, log_probs, loss)
         return loss
+
+    def _saw_loss(self, inputs: dict, log_probs: torch.Tensor, loss: torch.Tensor):
+        """Show the checks and the step guard a micro-batch, its log-probabilities (B, T) before Pre-CLIP, and its loss."""
+        self.checks.saw_update(inputs, log_probs)
+        if self.step_guard is not None:
+            self.step_guard.saw_loss(inputs, log_probs, loss)
 
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
@@ -308,21 +317,6 @@ class StableReinforceTrainer(ResumableTrainer):
         name = "pre_clip/fraction" if self.args.pre_clip else "log_ratio/fraction_beyond_pre_clip"
         metrics[name].append((sums[0] / sums[1].clamp(min=1)).item())
         metrics["log_ratio/max_abs"].append(largest.item())
-
-
-@contextmanager
-def without_dropout(model):
-    """While it lasts, dropout (of adapters) does not act: the policy that samples, its old log-probabilities and the reference
-    are those that are evaluated and served. In the update it acts.
-    """
-    modules = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.train()
 
 
 def total(completions, **kwargs) -> list[float]:

@@ -68,7 +68,7 @@ class SupervisedTrainer(StableReinforceTrainer):
     def _compute_loss(self, model, inputs):
         self._loss_inputs = inputs
         try:
-            log_probs, entropies, _ = self._log_probs_and_entropies(model, inputs, compute_entropy=True)
+            log_probs, entropies, _ = self.log_probs_and_entropies(model, inputs, compute_entropy=True)
         finally:
             self._loss_inputs = self._log_probs = None
         mask = inputs["completion_mask"]
@@ -77,8 +77,7 @@ class SupervisedTrainer(StableReinforceTrainer):
         mean = self._mean_over_processes((entropies.detach() * mask).sum(), mask.sum())
         self._metrics["train"]["entropy"].append(mean.item())  # nats per token
         loss = loss / self.current_gradient_accumulation_steps
-        if self.step_guard is not None:
-            self.step_guard.saw_loss(inputs, log_probs.detach(), loss)
+        self._saw_loss(inputs, log_probs.detach(), loss)
         return loss
 
 

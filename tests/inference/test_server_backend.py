@@ -13,6 +13,7 @@ from r1reward.data.rows import ImageSource
 from r1reward.data.shapes.rows import preference_row
 from r1reward.inference.backend import Sampling
 from r1reward.inference.server_backend import ServerBackend, ServerFailed, data_uri
+from r1reward.models.image_check import ImagesNotSeen
 from tests.rewards.judges.judge_server import Answer, JudgeServer
 
 ROW = preference_row(0, "held_out", 0)
@@ -116,3 +117,32 @@ def test_other_images_go_upright_as_png(kind):
     uri = data_uri(ImageSource(data=data))
     sent = Image.open(BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
     assert (sent.format, sent.size, sent.mode) == ("PNG", size, "RGB")
+
+
+def seeing(request, log_probs: bool = True, sees: bool = True) -> Answer:
+    """A server whose first token's probability follows the image, or that only counts its tokens."""
+    content = request.body["messages"][0]["content"]
+    images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"] if sees else []
+    choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "x"}}
+    if log_probs:
+        choice["logprobs"] = {"content": [{"token": "x", "logprob": -1.0 - (sum(map(len, images)) % 97), "top_logprobs": []}]}
+    usage = {"completion_tokens": 1, "prompt_tokens": 20 + 9 * len(images), "total_tokens": 30}
+    return Answer(body=json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode())
+
+
+@pytest.mark.parametrize("log_probs", [True, False])
+def test_a_server_that_sees_its_images(log_probs):
+    with JudgeServer(lambda request: seeing(request, log_probs)) as server:
+        backend(server).check_images(ROW)
+    own, changed, without = sorted(server.requests, key=lambda request: -len(str(request.body)))
+    assert [len(request.body["messages"][0]["content"]) for request in (own, changed, without)] == [2, 2, 1]
+    assert own.body["max_tokens"] == 1 and own.body["logprobs"] is True
+
+
+@pytest.mark.parametrize("log_probs", [True, False])
+def test_a_server_that_drops_its_images_is_refused(log_probs):
+    with (
+        JudgeServer(lambda request: seeing(request, log_probs, sees=False)) as server,
+        pytest.raises(ImagesNotSeen),
+    ):
+        backend(server).check_images(ROW)

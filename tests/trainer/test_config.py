@@ -4,7 +4,10 @@ import warnings
 
 import pytest
 
+from r1reward.configs import compose_settings
+from r1reward.trainer.arguments import trainer_arguments
 from r1reward.trainer.config import SettingHasNoEffect
+from tests.reference_config import composed
 
 
 def test_one_rollout_per_prompt_is_allowed(make_arguments):
@@ -73,3 +76,39 @@ def test_sound_settings_do_not_warn(make_arguments, changes):
 def test_skipping_goes_with_a_kl_penalty_in_the_reward(make_arguments):
     """That one is part of the advantages."""
     assert make_arguments(skip_zero_advantage=True, kl_in_reward=0.1).skip_zero_advantage
+
+
+@pytest.mark.parametrize(
+    ("environment", "overrides", "refused"),
+    [
+        ({"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, ["adapter=lora"], "adapter"),
+        ({"ACCELERATE_USE_FSDP": "true"}, ["adapter=lora"], "adapter"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, [], "save_model"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, [], "save_model"),  # its default
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, ["trainer.save_model=false"], None),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}, [], None),
+        ({"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, ["adapter=lora"], None),
+        ({"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, [], None),
+    ],
+    ids=str,
+)
+def test_what_sharded_weights_cannot_do_is_refused_first(monkeypatch, tmp_path, environment, overrides, refused):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    config = composed("trainer.evaluate=false", *overrides)
+    config.arm = "test"
+    settings = compose_settings(config)
+    if refused is None:
+        trainer_arguments(settings, tmp_path)
+        return
+    with pytest.raises(ValueError, match=refused):
+        trainer_arguments(settings, tmp_path)
+
+
+def test_the_zero_stage_is_found_in_a_file_of_deepspeeds_too(monkeypatch, tmp_path):
+    (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 3}}')
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(tmp_path / "zero.json"))
+    config = composed("trainer.evaluate=false", "adapter=lora")
+    config.arm = "test"
+    with pytest.raises(ValueError, match="adapter"):
+        trainer_arguments(compose_settings(config), tmp_path)

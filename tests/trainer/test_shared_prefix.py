@@ -47,7 +47,7 @@ def make_trainer(load, make_arguments, processor, dataset):
     usual = {"optim": "sgd", "learning_rate": 0.1, "max_completion_length": 8}
     usual["generation_kwargs"] = {"sequence_bias": [[[processor.tokenizer.eos_token_id], 4.5]]}
 
-    def make(model=None, reward=letters, data=None, peft_config=None, eval_dataset=None, on_rollouts=None, **changes):
+    def make(model=None, reward=letters, data=None, peft_config=None, eval_dataset=None, on_rollouts=None, due=True, **changes):
         trainer = StableReinforceTrainer(
             model=model or load(),
             reward=reward,
@@ -58,6 +58,7 @@ def make_trainer(load, make_arguments, processor, dataset):
             processing_class=processor,
             peft_config=peft_config,
         )
+        trainer.checks.due = due  # tests that count passes leave out those of the checks
         trainer.current_gradient_accumulation_steps = 1  # set by `train()`, which some tests do not call
         return trainer
 
@@ -374,7 +375,7 @@ def test_images_are_encoded_once(make_trainer, load, frozen, beta):
     """A frozen tower looks once at each image; one that trains, once to sample and score, and once per update."""
     model = load()
     model.model.visual.requires_grad_(not frozen)
-    trainer = make_trainer(model=model, beta=beta, num_iterations=2, max_steps=4)
+    trainer = make_trainer(model=model, beta=beta, num_iterations=2, max_steps=4, due=False)
     policy = watch_vision(trainer.model)
     reference = watch_vision(trainer.ref_model) if beta else {True: 0, False: 0}
     trainer.train()
@@ -385,7 +386,7 @@ def test_images_are_encoded_once(make_trainer, load, frozen, beta):
 
 def test_without_sharing_images_are_encoded_for_every_row(make_trainer):
     """What the test above measures against."""
-    trainer = make_trainer(share_prefix=False, num_iterations=2, max_steps=4)
+    trainer = make_trainer(share_prefix=False, num_iterations=2, max_steps=4, due=False)
     policy = watch_vision(trainer.model)
     trainer.train()
     once = 4 * PROMPTS * PATCHES
@@ -408,7 +409,7 @@ def test_images_are_decoded_and_processed_once(make_trainer, processor, monkeypa
 
     monkeypatch.setattr(r1reward.data.images, "open_image", opened)
     monkeypatch.setattr(type(processor.image_processor), "preprocess", preprocessed)
-    trainer = make_trainer(num_generations=generations, beta=0.04, num_iterations=2, max_steps=8)
+    trainer = make_trainer(num_generations=generations, beta=0.04, num_iterations=2, max_steps=8, due=False)
     trainer.train()
     assert len(decoded) == 2 * prompts  # two rollout batches
     assert sum(processed) == 2 * prompts
@@ -468,7 +469,7 @@ def gradients(trainer, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("zero", [range(4, 8), (0, 5, 6), range(16), ()], ids=["a group", "some rows", "all rows", "no row"])
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo", "bnpo", "dr_grpo"])
 def test_rows_without_an_advantage_are_left_out(make_trainer, loss_type, zero, old):
-    trainer = make_trainer(skip_zero_advantage=True, loss_type=loss_type)
+    trainer = make_trainer(skip_zero_advantage=True, loss_type=loss_type, due=False)
     batch = first_batch(trainer)
     draw = torch.Generator().manual_seed(0)
     if old:  # as if the policy had moved a little since
@@ -717,95 +718,6 @@ def test_rows_are_shuffled_as_by_trl_on_request(make_trainer):
     prompts = [tuple(row) for batch in trainer._buffered_inputs for row in batch["prompt_ids"].tolist()]
     assert len(set(prompts)) == PROMPTS
     assert sum(a != b for a, b in zip(prompts, prompts[1:], strict=False)) > PROMPTS - 1
-
-
-# ---- an inference engine -------------------------------------------------------------------------------------------------
-
-
-class Engine:
-    """Stands in for vLLM in the trainer's process: answers each prompt `n` times with its number and that of the answer."""
-
-    def __init__(self):
-        self.generation_kwargs = {"seed": 5}
-        self.calls = []
-        self.loaded = 0
-
-    def sync_weights(self):
-        self.loaded += 1
-
-    def generate(self, prompts, images, num_generations, profiler):
-        self.calls.append({"prompts": prompts, "images": images, **self.generation_kwargs})
-        known = list(dict.fromkeys(map(tuple, prompts)))
-        answers = [
-            [100 + known.index(tuple(prompt)), 200 + i] for prompt in prompts for i in range(self.generation_kwargs.get("n", 1))
-        ]
-        return prompts, answers, [[[-1.0], [-1.0]] for _ in answers], None
-
-
-def with_engine(trainer) -> Engine:
-    trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "colocate", -1
-    trainer.vllm_generation = Engine()
-    return trainer.vllm_generation
-
-
-def answered(batch: dict) -> list[int]:
-    """Which prompt each row's completion answers, by the engine's count, checked against the row's tokens."""
-    numbers = (batch["completion_ids"][:, 0] - 100).tolist()
-    tokens = [tuple(row) for row in batch["prompt_ids"].tolist()]
-    known = list(dict.fromkeys(tokens))
-    assert numbers == [known.index(row) for row in tokens]
-    return numbers
-
-
-@pytest.mark.parametrize("frozen", [True, False])
-def test_the_engine_gets_each_prompt_once(make_trainer, load, frozen):
-    model = load()
-    model.model.visual.requires_grad_(not frozen)
-    trainer = make_trainer(model=model)
-    engine = with_engine(trainer)
-    batch = first_batch(trainer)
-    (call,) = engine.calls
-    assert (call["n"], call["seed"], engine.loaded) == (4, 5, 1)
-    assert call["prompts"] == [prompt.ids.tolist() for prompt in batch["groups"].prompts]
-    assert [len(images) for images in call["images"]] == [1] * PROMPTS
-    assert answered(batch) == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
-    assert batch["completion_ids"][:, 1].tolist() == [200, 201, 202, 203] * PROMPTS
-    assert batch["old_per_token_logps"].isfinite().all()
-    assert trainer._compute_loss(trainer.model, batch).isfinite()
-
-
-def test_the_engine_with_one_rollout_per_prompt(make_trainer):
-    trainer = make_trainer(num_generations=1)
-    engine = with_engine(trainer)
-    batch = first_batch(trainer)
-    (call,) = engine.calls
-    assert call.get("n", 1) == 1 and len(call["prompts"]) == 16
-    assert answered(batch) == list(range(16))
-
-
-def test_the_engine_after_a_batch_of_another_kind(make_trainer, rows):
-    """Two neighbouring groups with one prompt, after a batch without such a pair, still get a completion for every row."""
-    trainer = make_trainer(data=training_dataset([rows[0], rows[1], rows[2], rows[3]]))
-    engine = with_engine(trainer)
-    trainer.model.train()
-    inputs = next(iter(trainer.get_train_dataloader()))
-    trainer._generate_and_score_completions(inputs)
-    batch = trainer._generate_and_score_completions(inputs[:8] + inputs[4:8] + inputs[12:])
-    assert len(engine.calls) == 2
-    assert len(batch["completion_ids"]) == 16
-    assert answered(batch) == [0] * 4 + [1] * 8 + [2] * 4
-
-
-def test_the_engine_in_evaluation(make_trainer, rows):
-    """Other numbers of rollouts than in training, before and after it."""
-    trainer = make_trainer(eval_dataset=training_dataset(rows[:4]), num_generations_eval=2)
-    engine = with_engine(trainer)
-    trainer.evaluate()
-    assert [call["n"] for call in engine.calls] == [2] * len(engine.calls)
-    assert answered(first_batch(trainer)) == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
-    engine.calls.clear()
-    trainer.evaluate()
-    assert [(call["n"], len(call["prompts"])) for call in engine.calls] == [(2, 4)]
 
 
 def test_each_row_of_a_rollout_batch_is_read_once(make_model, make_arguments, processor, dataset):

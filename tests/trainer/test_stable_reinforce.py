@@ -285,8 +285,8 @@ def test_the_judge_works_while_the_old_policy_and_the_reference_are_computed(mak
     generate = trainer._generate_single_turn
 
     def answer(prompt_ids, *args, **kwargs):
-        ids, rest = generate(prompt_ids, *args, **kwargs)
-        return [texts[row["label"]] for row in inputs], rest
+        generate(prompt_ids, *args, **kwargs)
+        return [texts[row["label"]] for row in inputs], None
 
     monkeypatch.setattr(trainer, "_generate_single_turn", answer)
     trainer.model.train()

@@ -1,0 +1,172 @@
+"""What is checked while a run trains: that every path sees the images, and that the sampler is the policy that is trained.
+
+- at the first rollout batch of every start (also after a resume) and the first update on it, one row of each process: sampler,
+  old policy, reference and update against plain passes of the model (`r1reward.models.image_check`);
+- at every rollout batch, all tokens: the sampler's log-probabilities against the trainer's
+  (`r1reward.trainer.sampler_mismatch`).
+
+Every process runs the same passes, whatever its rows hold, so that sharded weights stay in step.
+
+Shapes: B rows on this process, T completion tokens.
+"""
+
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+from r1reward.models.image_check import Plain, check, plain
+from r1reward.trainer.sampler_mismatch import MismatchWarnings, difference
+
+HALF = (torch.bfloat16, torch.float16)
+METRIC = "sampling/sampling_logp_difference"  # TRL's name, which it logs only where it corrects for the difference
+
+
+class RolloutChecks:
+    """The checks of one trainer.
+
+    Args:
+        trainer: A `StableReinforceTrainer`.
+
+    Attributes:
+        due: Whether the next rollout batch and its first update are looked at; true until one was.
+    """
+
+    def __init__(self, trainer):
+        self._trainer = trainer
+        self._half = trainer.args.bf16 or trainer.args.fp16 or trainer.model.dtype in HALF
+        self._sampler_half = self._half or (trainer.use_vllm and _engine_dtype(trainer) in HALF)
+        self._warnings = MismatchWarnings(self._sampler_half)
+        self.due = True
+        self._rows: list[dict] | None = None  # of that batch, until its first update
+
+    def saw_rollouts(self, rows: list[dict], batch: dict):
+        """A rollout batch was sampled and its log-probabilities computed.
+
+        Args:
+            rows: (B) with their images decoded.
+            batch: TRL's, before it is shuffled.
+
+        Raises:
+            ImagesNotSeen: A path does not see them, at the first batch of a start.
+        """
+        sampled, old = batch.get("sampling_per_token_logps"), batch.get("old_per_token_logps")
+        if sampled is not None and old is not None and self._samples_whole:
+            self._saw_difference(sampled, old, batch["completion_mask"])
+        if not self.due or isinstance(rows[0]["prompt"], str):  # a text by itself has no images
+            return
+        self.due, self._rows = False, rows
+        computed = batch["completion_mask"].any(1)
+        row = self._choose(rows, computed)
+        if not computed[row]:  # all were cut off, and are masked
+            sampled = old = None
+        if sampled is not None or old is not None:
+            expected = self._plain(self._trainer.model, rows[row], batch, row)
+            if sampled is not None and self._samples_whole:
+                name = "vLLM's rollouts" if self._trainer.use_vllm else "the rollouts"
+                check(name, sampled[row], expected, self._sampler_half)
+            if old is not None:
+                check("the old policy's pass", old[row], expected, self._half)
+        if (reference := batch.get("ref_per_token_logps")) is not None:
+            with self._reference() as model:
+                check("the reference's pass", reference[row], self._plain(model, rows[row], batch, row), self._half)
+
+    def saw_update(self, inputs: dict, log_probs: torch.Tensor):
+        """The loss of a micro-batch was computed, and its weights not yet moved.
+
+        Args:
+            inputs: The micro-batch.
+            log_probs: (B, T) the policy's, without gradient and before Pre-CLIP.
+
+        Raises:
+            ImagesNotSeen: The pass does not see its images, at the first update of a start.
+        """
+        sampled, mask = inputs.get("sampling_per_token_logps"), inputs["completion_mask"]
+        computed = mask.any(1)
+        if self._trainer.args.skip_zero_advantage:
+            computed &= inputs["advantages"].reshape(len(mask), -1).any(1)
+        if sampled is not None and "old_per_token_logps" not in inputs and self._samples_whole:
+            self._saw_difference(sampled, log_probs, mask * computed.unsqueeze(1))
+        if self._rows is None:
+            return
+        rows, self._rows = [self._rows[n] for n in inputs["row_index"].tolist()], None
+        row = self._choose(rows, computed)
+        model = self._trainer.model
+        if any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules()):
+            with without_dropout(model), torch.no_grad():
+                log_probs = self._trainer.log_probs_and_entropies(model, inputs)[0]
+        expected = self._plain(model, rows[row], inputs, row)
+        if computed[row]:
+            check("the update's pass", log_probs[row], expected, self._half)
+
+    @property
+    def _samples_whole(self) -> bool:
+        """Whether the sampler draws from the policy itself: vLLM gives log-probabilities after truncation, and arguments of
+        generation may bend them anywhere. Other distributions cannot be compared."""
+        t = self._trainer
+        whole = t.top_p == 1.0 and (t.top_k or 0) <= 0 and not t.min_p and t.repetition_penalty == 1.0
+        bent = set(t.args.generation_kwargs or ()) - {"n", "seed"}
+        return (whole or not t.use_vllm) and not bent
+
+    def _choose(self, rows: list[dict], computed: torch.Tensor) -> int:
+        """The row to look at: one that was computed, with images, if there is one.
+
+        Args:
+            rows: (B)
+            computed: (B,) whether the row has tokens, and takes part.
+        """
+        return max(range(len(rows)), key=lambda n: (bool(computed[n]), bool(rows[n].get("images"))))
+
+    def _plain(self, model, row: dict, batch: dict, n: int) -> Plain:
+        trainer = self._trainer
+        completion = batch["completion_ids"][n][batch["completion_mask"][n].bool()]
+        if not len(completion):  # a truncated one that is masked
+            completion = batch["completion_ids"][n][:1]
+        with trainer.accelerator.autocast(), without_dropout(model):
+            return plain(
+                model, trainer.processing_class, row["prompt"], row.get("images") or (), completion, trainer.temperature
+            )
+
+    @contextmanager
+    def _reference(self):
+        trainer = self._trainer
+        if trainer.ref_model is not None:
+            yield trainer.ref_model
+            return
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
+            yield trainer.model
+
+    def _saw_difference(self, sampled, computed, mask):
+        """Log and judge how far sampler and trainer are apart, over all processes."""
+        trainer = self._trainer
+        total, largest, tokens = difference(sampled, computed, mask)
+        total, tokens = trainer.accelerator.reduce(torch.stack([total, tokens]), reduction="sum")
+        mean = (total / tokens.clamp(min=1)).item()
+        largest = trainer.accelerator.gather(largest).max().item()
+        if not (trainer.use_vllm and trainer.vllm_importance_sampling_correction):
+            trainer._metrics["train"][f"{METRIC}/mean"].append(mean)
+            trainer._metrics["train"][f"{METRIC}/max"].append(largest)
+        if trainer.accelerator.is_main_process:
+            self._warnings.saw(mean, trainer.state.global_step)
+
+
+@contextmanager
+def without_dropout(model):
+    """While it lasts, dropout (of adapters) does not act: the policy that samples, its old log-probabilities and the reference
+    are those that are evaluated and served. In the update it acts.
+    """
+    modules = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.train()
+
+
+def _engine_dtype(trainer) -> torch.dtype | None:
+    """Data type of vLLM in this process; what a server computes with is not known, and counts as 16 bits."""
+    if trainer.vllm_mode != "colocate":
+        return torch.bfloat16
+    return trainer.vllm_generation.llm.llm_engine.model_config.dtype
