@@ -89,6 +89,8 @@ class AlgorithmSettings:
         estimator: `batch`, `group`, `leave_one_out` or `reinforce_plus_plus_baseline`.
         num_generations: Rollouts per prompt; 1 is allowed with the estimator `batch`.
         scale_advantages: Whether `group` divides by the group's deviation.
+        statistics_over: What `batch` and `reinforce_plus_plus_baseline` standardise over: `rows`, which all count the same (the
+            paper), or `tokens`, so that a row counts as often as its completion has tokens (the released code).
         loss_type: How token losses are averaged: `grpo` (per-sequence mean, then batch mean), `dr_grpo`, `dapo`, ...
         importance_sampling_level: `token`, or `sequence` (GSPO).
         mask_truncated_completions: Whether completions cut at the length limit are left out of the loss.
@@ -99,6 +101,7 @@ class AlgorithmSettings:
     estimator: str = "batch"
     num_generations: int = 1
     scale_advantages: bool = True
+    statistics_over: Literal["rows", "tokens"] = "rows"
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "grpo"
     importance_sampling_level: Literal["token", "sequence"] = "token"
     mask_truncated_completions: bool = False
@@ -130,7 +133,8 @@ class AdvantageFilterSettings:
     """Which advantages are zeroed.
 
     Attributes:
-        kind: `paper` (|z| > threshold over the global batch), `released` (the released code's bounds) or `none`.
+        kind: `paper` (|z| > threshold, z over what `algorithm.statistics_over` says), `released` (the released code's bounds,
+            always over tokens) or `none`.
         threshold: In standard deviations.
     """
 

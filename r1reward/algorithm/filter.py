@@ -10,6 +10,12 @@ disagree on what is extreme:
     released    mean(R) - 3 <= z <= mean(R) + 3 is kept, R = the returns *before* standardisation
     none        everything is kept
 
+R are the rewards, less the prompt's baseline where the estimator has one (`advantage.row_returns`), and less the KL penalty
+where that is in the reward; in the released code as here.
+
+`paper` takes the statistics of z as the advantages' own are taken (`advantage.statistics_weights`): over rows by default.
+`released` takes those of z and R over tokens, as the released code does, whatever the advantages' are taken over.
+
 With rewards of 2.0 (right) and 0.5 (wrong), a share p of them right, a wrong row has z = -sqrt(p / (1-p)). `paper`
 zeroes wrong rows once p exceeds 0.9; `released` compares with mean(R) - 3 = 1.5 p - 2.5 and zeroes them once p
 exceeds about 0.685, after which only right rows are learnt from.
@@ -20,7 +26,7 @@ import math
 import torch
 from torch import Tensor
 
-from r1reward.algorithm.advantage import standardise, weighted_mean
+from r1reward.algorithm.advantage import standardise, statistics_weights, weighted_mean
 
 FILTERS = ("paper", "released", "none")
 
@@ -29,11 +35,11 @@ RELEASED_LIMIT = 10.0  # the released code then also zeroes |z| > 10; acts only 
 
 def keep_mask(
     advantages: Tensor,
-    raw: Tensor,
+    returns: Tensor,
     kind: str,
     threshold: float = 3.0,
-    mask: Tensor | None = None,
-    lengths: Tensor | None = None,
+    tokens: Tensor | None = None,
+    over: str = "rows",
 ) -> Tensor:
     """Which advantages the filter keeps; multiply by it, `advantages * keep`, to zero the others.
 
@@ -43,48 +49,41 @@ def keep_mask(
 
     Args:
         advantages: (N,) one per row or (N, T) one per token, of the whole global batch.
-        raw: (N,) rewards or (N, T) returns from which the advantages were made. NaN marks rows that could not be
-            scored: they have no part in the statistics.
+        returns: Same shape: what the advantages were before they were standardised over the batch. NaN marks rows that could
+            not be scored: they have no part in the statistics.
         kind: One of `FILTERS`.
         threshold: Half-width of the kept range of z, in standard deviations.
-        mask: (N, T), with advantages per token only: 1 on completion tokens. The statistics then run over tokens.
-        lengths: (N,) completion tokens per row, for `released` with advantages per row: the released statistics run
-            over tokens, so a row counts as often as it has tokens. The other kinds do not read it.
+        tokens: Same shape: (N,) completion tokens per row, or (N, T) 1 on completion tokens and 0 on padding. None: one each.
+        over: What the statistics of `paper` are taken over, one of `advantage.STATISTICS_OVER`; those of `released` always
+            are over tokens.
 
     Returns:
-        Boolean, the shape of `advantages`. True on padding and on rows that could not be scored: there was nothing to
-        filter, and the False entries can be counted as what the filter took.
+        Boolean, the shape of `advantages`. True on what has no part in the statistics (padding, rows that could not be
+        scored): there was nothing to filter, and the False entries can be counted as what the filter took.
 
     Raises:
-        ValueError: Unknown kind, or a mask or lengths that does not fit the shape of the advantages.
+        ValueError: Unknown kind, or shapes that differ.
     """
     if kind not in FILTERS:
         raise ValueError(f"unknown advantage filter {kind!r}; choose one of {FILTERS}")
-    if mask is not None and mask.shape != advantages.shape:
-        raise ValueError(f"mask has shape {tuple(mask.shape)}, the advantages {tuple(advantages.shape)}; they must be equal")
-    if lengths is not None and lengths.shape != advantages.shape:
-        raise ValueError(
-            f"lengths has shape {tuple(lengths.shape)}, the advantages {tuple(advantages.shape)}: lengths go with one "
-            "advantage per row; with one per token give a mask"
-        )
+    tokens = torch.ones_like(advantages) if tokens is None else tokens
+    for name, given in (("returns", returns), ("tokens", tokens)):
+        if given.shape != advantages.shape:
+            raise ValueError(
+                f"{name} has shape {tuple(given.shape)}, the advantages {tuple(advantages.shape)}; they must be equal"
+            )
     if kind == "none":
         return torch.ones_like(advantages, dtype=torch.bool)
 
-    if raw.dim() < advantages.dim():
-        raw = raw.unsqueeze(1)
-    raw = raw.expand_as(advantages)
-    weights = torch.ones_like(advantages, dtype=torch.float64) if mask is None else mask.double()
-    if kind == "released" and lengths is not None:
-        weights = lengths.double()
-    weights = torch.where(torch.isnan(raw), 0.0, weights)
-    z = standardise(advantages.double(), weights)
-
+    weights = statistics_weights(tokens, "tokens" if kind == "released" else over)
+    weights = torch.where(torch.isnan(returns).cpu(), 0.0, weights)
+    z = standardise(advantages.cpu().double(), weights)
     if kind == "paper":
         kept = z.abs() <= threshold  # the 1e-8 in z's denominator outweighs rounding: z = 3 (18 of 20 right) is kept
     else:
-        centre = weighted_mean(raw, weights)
+        centre = weighted_mean(returns, weights)
         kept = (z >= centre - threshold) & (z <= centre + threshold) & (z.abs() <= RELEASED_LIMIT)
-    return kept | (weights == 0)
+    return (kept | (weights == 0)).to(advantages.device)
 
 
 def largest_reachable_z(num_rows: int) -> float:
@@ -92,8 +91,8 @@ def largest_reachable_z(num_rows: int) -> float:
 
     The extreme case is one row apart from N-1 equal ones. Put those at 0 and the one at 1: the mean is 1/N, the
     population variance 1/N - 1/N^2 = (N-1)/N^2, so z = (1 - 1/N) / (sqrt(N-1)/N) = sqrt(N-1). A filter at 3 therefore
-    cannot act on up to 10 rows. This answers for `paper` only: the bounds of `released` move with the mean reward,
-    and lengths make its weights unequal.
+    cannot act on up to 10 rows. This answers for `paper` over rows only: over tokens rows weigh unequally, and the
+    bounds of `released` move with the mean reward.
     """
     return math.sqrt(num_rows - 1)
 

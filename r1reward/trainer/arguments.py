@@ -28,6 +28,7 @@ ELSEWHERE = {
     "mask_truncated_completions": "algorithm.mask_truncated_completions",
     "advantage_estimator": "algorithm.estimator",
     "scale_advantages": "algorithm.scale_advantages",
+    "statistics_over": "algorithm.statistics_over",
     "scale_rewards": "algorithm.estimator",
     "beta": "algorithm.kl.coefficient",
     "sync_ref_model": "algorithm.kl.sync_steps",
@@ -196,6 +197,7 @@ def _method(settings: TrainSettings) -> dict:
     return dict(
         advantage_estimator=algorithm.estimator,
         scale_advantages=algorithm.scale_advantages,
+        statistics_over=algorithm.statistics_over,
         num_generations=algorithm.num_generations,
         loss_type=algorithm.loss_type,
         importance_sampling_level=algorithm.importance_sampling_level,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from r1reward.algorithm.advantage import ESTIMATORS
+from r1reward.algorithm.advantage import ESTIMATORS, OVER_BATCH, STATISTICS_OVER
 from r1reward.algorithm.filter import FILTERS, largest_reachable_z
 
 GROUP_ESTIMATORS = ("group", "leave_one_out", "reinforce_plus_plus_baseline")
@@ -27,6 +27,9 @@ class StableReinforceConfig(GRPOConfig):
     Attributes:
         advantage_estimator: `batch` (Reinforce++), `group` (GRPO), `leave_one_out` (RLOO) or `reinforce_plus_plus_baseline`.
         scale_advantages: Whether `group` divides by the group's deviation (False: Dr. GRPO).
+        statistics_over: What `batch` and `reinforce_plus_plus_baseline` standardise over: `rows`, which all count the same (the
+            paper), or `tokens`, so that a row counts as often as its completion has tokens (the released code). The filter
+            `paper` follows; `released` always counts tokens.
         advantage_filter: `paper` (zero |z| > threshold over the global batch), `released` (the released code's bounds) or
             `none`.
         filter_threshold: Threshold of the filter, in standard deviations.
@@ -47,6 +50,7 @@ class StableReinforceConfig(GRPOConfig):
 
     advantage_estimator: str = "batch"
     scale_advantages: bool = True
+    statistics_over: str = "rows"
     advantage_filter: str = "paper"
     filter_threshold: float = 3.0
     pre_clip: bool = True
@@ -100,6 +104,13 @@ class StableReinforceConfig(GRPOConfig):
             raise ValueError(
                 "algorithm.scale_advantages=false has no effect: only the estimator 'group' divides by a deviation of its own"
             )
+        if self.statistics_over not in STATISTICS_OVER:
+            raise ValueError(f"algorithm.statistics_over={self.statistics_over}: choose one of {', '.join(STATISTICS_OVER)}")
+        if self.statistics_over == "tokens" and self.advantage_estimator not in OVER_BATCH:
+            raise ValueError(
+                "algorithm.statistics_over=tokens has no effect: over the batch only the estimators "
+                f"{' and '.join(OVER_BATCH)} take statistics, not {self.advantage_estimator}. Set it to rows"
+            )
         if not 0 < self.delta_min < 1 < self.delta_max:
             raise ValueError(f"Pre-CLIP needs 0 < delta_min < 1 < delta_max, got {self.delta_min} and {self.delta_max}")
         if not (math.isfinite(self.filter_threshold) and self.filter_threshold > 0):
@@ -111,7 +122,7 @@ class StableReinforceConfig(GRPOConfig):
             )
         if self.kl_in_reward and self.beta:
             raise ValueError("KL is either in the reward (k1) or in the loss (k3), not in both: set one coefficient to 0")
-        if self.kl_in_reward and self.advantage_estimator not in ("batch", "reinforce_plus_plus_baseline"):
+        if self.kl_in_reward and self.advantage_estimator not in OVER_BATCH:
             raise ValueError(
                 f"a KL penalty in the reward makes advantages per token, which {self.advantage_estimator!r} does not define; "
                 "use algorithm.kl.placement=loss"
@@ -130,7 +141,8 @@ class StableReinforceConfig(GRPOConfig):
         if self.keep_last < 1 or self.keep_best < 0:
             raise ValueError(f"keep_last must be at least 1, keep_best at least 0; got {self.keep_last} and {self.keep_best}")
         reachable = largest_reachable_z(self.generation_batch_size)
-        if self.advantage_filter == "paper" and self.filter_threshold >= reachable:
+        over_rows = self.statistics_over == "rows"  # over tokens, a short row among long ones has no such bound
+        if self.advantage_filter == "paper" and over_rows and self.filter_threshold >= reachable:
             raise ValueError(
                 f"the advantage filter cannot act: among {self.generation_batch_size} rollouts no |z| exceeds "
                 f"{reachable:.2f}, and the threshold is {self.filter_threshold:g}. Raise trainer.rollout_batch_size, lower "

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import torch
 from transformers import ProcessorMixin
 
-from r1reward.algorithm.advantage import estimate, standardise, token_returns
+from r1reward.algorithm.advantage import estimate, row_returns, statistics_weights, token_returns
 from r1reward.algorithm.clipping import pre_clip, pre_clip_statistics
 from r1reward.algorithm.filter import keep_mask
 from r1reward.algorithm.kl import k1
@@ -157,30 +157,20 @@ class StableReinforceTrainer(ResumableTrainer):
     def _advantages(self, batch: dict) -> torch.Tensor:
         """Estimate, filter, log; (B,), or (B, T) with a KL penalty in the reward."""
         inputs, completions, rewards_per_term = self._scored
-        rewards, local = self._rewards(rewards_per_term), self._local(inputs)
-        lengths = self.accelerator.gather(batch["completion_mask"].sum(1))
-
-        raw, mask = rewards, None
+        rewards, local, args = self._rewards(rewards_per_term), self._local(inputs), self.args
+        returns = row_returns(args.advantage_estimator, rewards, self.num_generations, args.scale_advantages)
         if self._kl_in_reward:
-            raw, mask = self._penalised_returns(batch, rewards, local)
-            advantages = standardise(raw, mask)
+            returns, tokens = self._penalised_returns(batch, returns)
         else:
-            advantages = estimate(
-                self.args.advantage_estimator, rewards, self.num_generations, scale=self.args.scale_advantages
-            )
-        kept = keep_mask(
-            advantages,
-            raw,
-            self.args.advantage_filter,
-            self.args.filter_threshold,
-            mask=mask,
-            lengths=lengths if mask is None else None,
-        )
+            tokens = self.accelerator.gather(batch["completion_mask"].sum(1))
+        weights = statistics_weights(tokens, args.statistics_over)
+        advantages = estimate(args.advantage_estimator, returns, weights)
+        kept = keep_mask(advantages, returns, args.advantage_filter, args.filter_threshold, tokens, args.statistics_over)
         advantages = advantages * kept
-        self._log_advantages(advantages, kept, rewards_per_term, mask)
+        self._log_advantages(advantages, kept, rewards_per_term, weights)
         if self.on_rollouts is not None and self.accelerator.is_main_process:
             self.on_rollouts(self._rollouts(inputs, completions, rewards_per_term, rewards, advantages, kept, local))
-        if mask is not None:  # rows were padded to the longest completion of all processes
+        if advantages.dim() == 2:  # rows were padded to the longest completion of all processes
             return advantages[local, : batch["completion_mask"].shape[1]]
         return advantages[local]
 
@@ -194,19 +184,16 @@ class StableReinforceTrainer(ResumableTrainer):
         """Where this process's rows are in the global rollout batch."""
         return slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
 
-    def _penalised_returns(self, batch: dict, rewards: torch.Tensor, local: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return-to-go (N, T) of the reward less the k1 KL penalty, and the mask (N, T) of real tokens."""
+    def _penalised_returns(self, batch: dict, returns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """From returns of rows (N,) to those of tokens (N, T), less the k1 KL penalty; and the mask (N, T) of real tokens."""
         if "old_per_token_logps" not in batch:
             batch["old_per_token_logps"] = self._current_log_probs(batch)
-        if self.args.advantage_estimator == "reinforce_plus_plus_baseline":
-            rewards = rewards - rewards.view(-1, self.num_generations).nanmean(1).repeat_interleave(self.num_generations)
         mask = batch["completion_mask"]
         penalty = k1(batch["old_per_token_logps"], batch["ref_per_token_logps"])
         mean = self._mean_over_processes((penalty * mask).sum(), mask.sum())
         self._metrics["train"]["kl_in_reward"].append(mean.item())  # nats per token
-        returns = token_returns(rewards[local], penalty, mask, self._kl_in_reward)
-        returns, mask = (self.accelerator.pad_across_processes(x, dim=1) for x in (returns, mask))
-        return self.accelerator.gather(returns), self.accelerator.gather(mask)
+        penalty, mask = (self.accelerator.gather(self.accelerator.pad_across_processes(x, dim=1)) for x in (penalty, mask))
+        return token_returns(returns, penalty, mask, self._kl_in_reward), mask
 
     @torch.no_grad()
     def _current_log_probs(self, batch: dict) -> torch.Tensor:
@@ -228,12 +215,12 @@ class StableReinforceTrainer(ResumableTrainer):
         finally:
             self._groups = None
 
-    def _log_advantages(self, advantages, kept, rewards_per_term, mask):
-        """Metrics over the global batch: how much the filter took, and from whom."""
+    def _log_advantages(self, advantages, kept, rewards_per_term, weights):
+        """Metrics over the global batch, counted as in its statistics: how much the filter took, and from whom."""
         metrics = self._metrics["train"]
-        weight = torch.ones_like(advantages) if mask is None else mask.to(advantages.dtype)
+        weights = weights.to(advantages.dtype).to(advantages.device)  # converted first: the device may have no float64
         scored = ~rewards_per_term.isnan().all(1)
-        weight = weight * (scored if mask is None else scored.unsqueeze(1))
+        weight = weights * (scored if weights.dim() == 1 else scored.unsqueeze(1))
         dropped = (~kept).to(advantages.dtype) * weight
         metrics["advantage_filter/fraction"].append((dropped.sum() / weight.sum().clamp(min=1)).item())
         if self.composite_reward is not None:
@@ -248,7 +235,7 @@ class StableReinforceTrainer(ResumableTrainer):
         if self.num_generations == 1:  # a group of one has no deviation to report
             metrics.pop("frac_reward_zero_std", None)
         # TRL's own table of completions was filled with its advantages; it must show those that train.
-        rows = advantages if mask is None else (advantages * mask).sum(1) / mask.sum(1).clamp(min=1)
+        rows = advantages if advantages.dim() == 1 else (advantages * weights).sum(1) / weights.sum(1).clamp(min=1)
         log = self._logs["advantages"]
         for _ in range(min(len(rows), len(log))):
             log.pop()

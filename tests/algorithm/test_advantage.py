@@ -6,10 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1reward.algorithm import advantage
-from r1reward.algorithm.advantage import ESTIMATORS, estimate, standardise, token_returns
+from r1reward.algorithm.advantage import ESTIMATORS, OVER_BATCH, row_returns, standardise, statistics_weights, token_returns
 
 NAN = math.nan
 GROUPED = [name for name in ESTIMATORS if name != "batch"]
+
+
+def estimate(name: str, rewards: torch.Tensor, num_generations: int, scale: bool = True) -> torch.Tensor:
+    return advantage.estimate(name, row_returns(name, rewards, num_generations, scale))
 
 
 def trl_advantages(rewards: torch.Tensor, num_generations: int, scale: bool) -> torch.Tensor:
@@ -26,7 +30,7 @@ def trl_advantages(rewards: torch.Tensor, num_generations: int, scale: bool) -> 
 
 def test_batch_255_right_and_one_wrong():
     rewards = torch.tensor([1.0] * 255 + [0.0])
-    found = advantage.batch(rewards)
+    found = estimate("batch", rewards, 1)
     assert found[-1].item() == pytest.approx(-math.sqrt(255), rel=1e-6)  # -15.97
     assert found[0].item() == pytest.approx(1 / math.sqrt(255), rel=1e-6)
 
@@ -94,7 +98,7 @@ def test_leave_one_out_without_nan_is_g_over_g_minus_one_times_dr_grpo():
 
 def test_reinforce_plus_plus_baseline_by_hand():
     # minus the means 1 and 0: (-1, 1, 0, 0); mean 0, variance 1/2
-    found = advantage.reinforce_plus_plus_baseline(torch.tensor([0.0, 2.0, 0.0, 0.0]), 2)
+    found = estimate("reinforce_plus_plus_baseline", torch.tensor([0.0, 2.0, 0.0, 0.0]), 2)
     torch.testing.assert_close(found, torch.tensor([-math.sqrt(2), math.sqrt(2), 0.0, 0.0]))
 
 
@@ -137,20 +141,72 @@ def test_token_returns_by_hand():
     rewards = torch.tensor([2.0, 0.5])
     k1 = torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, NAN]])  # NaN stands under padding
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    expected = torch.tensor([[2.0 - 0.2, 2.0 - 0.1, 2.0 - 0.3], [0.5 - 0.9, 0.5 - 0.5, 0.0]])
+    expected = torch.tensor([[2.0 - 0.2, 2.0 - 0.1, 2.0 - 0.3], [0.5 - 0.9, 0.5 - 0.5, 0.5]])
     torch.testing.assert_close(token_returns(rewards, k1, mask, 0.1), expected)
 
 
-def test_without_kl_every_token_gets_its_rows_advantage():
-    rewards = torch.tensor([2.0, 0.5, 1.5, NAN])
-    mask = torch.ones(4, 5)
-    tokens = standardise(token_returns(rewards, torch.rand(4, 5), mask, 0.0), mask)
-    torch.testing.assert_close(tokens, advantage.batch(rewards).unsqueeze(1).expand(4, 5))
+REWARDS, LENGTHS = torch.tensor([2.0, 2.0, 2.0, 0.5]), torch.tensor([10, 10, 10, 200])
+MASK = torch.arange(200) < LENGTHS.unsqueeze(1)
+WORKED_OUT = {
+    # mean 1.625, deviations 3/8 and -9/8: variance (3 (3/8)^2 + (9/8)^2) / 4 = 27/64, its root 3 sqrt(3) / 8
+    "rows": [1 / math.sqrt(3)] * 3 + [-math.sqrt(3)],  # 0.577, -1.732
+    # 30 of 230 tokens are in right rows: of two values with shares p and q, z = sqrt(q/p) and -sqrt(p/q)
+    "tokens": [math.sqrt(200 / 30)] * 3 + [-math.sqrt(30 / 200)],  # 2.582, -0.387
+}
 
 
-def test_token_statistics_weigh_long_completions_more():
-    rewards, lengths = torch.tensor([2.0, 0.5]), torch.tensor([1, 3])
-    mask = torch.tensor([[1, 0, 0], [1, 1, 1]])
-    tokens = standardise(token_returns(rewards, torch.zeros(2, 3), mask, 0.0), mask)
-    torch.testing.assert_close(tokens[:, 0], standardise(rewards, lengths))
-    assert tokens[0, 0].item() == pytest.approx(math.sqrt(3))
+@pytest.mark.parametrize("coefficient", [0.0, 1e-12])
+@pytest.mark.parametrize("over", WORKED_OUT)
+def test_rows_and_tokens_weigh_the_same_with_a_kl_penalty_in_the_reward_as_without(over, coefficient):
+    expected = torch.tensor(WORKED_OUT[over])
+    rows = advantage.estimate("batch", REWARDS, statistics_weights(LENGTHS, over))
+    torch.testing.assert_close(rows, expected, atol=1e-6, rtol=0)
+    k1 = torch.rand(4, 200, generator=torch.Generator().manual_seed(0))
+    tokens = advantage.estimate("batch", token_returns(REWARDS, k1, MASK, coefficient), statistics_weights(MASK, over))
+    torch.testing.assert_close(tokens, expected.unsqueeze(1) * MASK, atol=1e-6, rtol=0)
+
+
+def test_statistics_weights_by_hand():
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
+    assert statistics_weights(mask.sum(1), "tokens").tolist() == [1, 4, 0]
+    assert statistics_weights(mask, "tokens").tolist() == mask.tolist()
+    assert statistics_weights(mask.sum(1), "rows").tolist() == [1, 1, 1]
+    assert statistics_weights(mask, "rows").tolist() == [[1, 0, 0, 0], [0.25] * 4, [0.25] * 4]
+    with pytest.raises(ValueError, match="over one of .'rows', 'tokens'., not over 'token'"):
+        statistics_weights(mask, "token")
+
+
+@pytest.mark.parametrize("over", ["rows", "tokens"])
+def test_a_row_without_tokens_counts_the_same_with_a_kl_penalty_as_without(over):
+    """It was truncated, and masked for that. Over rows: 0, 3, 3 has mean 2 and variance 2. Over tokens: 3, 3."""
+    returns, mask = torch.tensor([0.0, 3.0, 3.0]), torch.tensor([[0, 0], [1, 0], [1, 1]])
+    expected = torch.tensor([-math.sqrt(2), math.sqrt(0.5), math.sqrt(0.5)] if over == "rows" else [0.0, 0.0, 0.0])
+    rows = standardise(returns, statistics_weights(mask.sum(1), over))
+    torch.testing.assert_close(rows, expected, atol=1e-6, rtol=0)
+    tokens = standardise(token_returns(returns, torch.zeros(3, 2), mask, 0.1), statistics_weights(mask, over))
+    torch.testing.assert_close(tokens[1:, 0], rows[1:], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 1.3])
+def test_equal_returns_give_exactly_zero_whatever_the_lengths(value):
+    """Weights of 1/3 and 1/7 are not exact in binary; a mean off by 1e-17 would still give advantages of 1e-9."""
+    mask = torch.arange(64) < torch.randint(1, 65, (100, 1), generator=torch.Generator().manual_seed(1))
+    returns = token_returns(torch.full((100,), value), torch.zeros(100, 64), mask, 1e-3)
+    for over in ("rows", "tokens"):
+        assert not standardise(returns, statistics_weights(mask, over)).any()
+
+
+def test_the_baseline_is_the_mean_of_a_prompts_rows_whatever_the_statistics_are_over():
+    """Minus the means 1 and 0: -1, 1, 0, 0. Over tokens -1 counts three times: mean -2/6, E[x^2] 4/6, variance 5/9."""
+    returns = row_returns("reinforce_plus_plus_baseline", torch.tensor([0.0, 2.0, 0.0, 0.0]), 2)
+    assert returns.tolist() == [-1.0, 1.0, 0.0, 0.0]
+    weights = statistics_weights(torch.tensor([3, 1, 1, 1]), "tokens")
+    found = advantage.estimate("reinforce_plus_plus_baseline", returns, weights)
+    expected = torch.tensor([-2 / 3, 4 / 3, 1 / 3, 1 / 3]) / math.sqrt(5 / 9)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(OVER_BATCH)))
+def test_what_is_not_standardised_over_the_batch_does_not_read_weights(name):
+    returns = row_returns(name, REWARDS, 2)
+    assert torch.equal(advantage.estimate(name, returns, statistics_weights(LENGTHS, "tokens")), returns)

@@ -48,7 +48,7 @@ def test_ratios_that_the_bounds_allow_are_untouched_bit_for_bit():
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-200, 0), st.floats(-200, 0)), min_size=1, max_size=8),
-    st.sampled_from([(1e-3, 1e3), (0.5, 2.0), (1.0, 1.0)]),
+    st.sampled_from([(1e-3, 1e3), (0.5, 2.0), (1.0, 1.0), (1e-2, 1e3), (1e-3, 10.0)]),
 )
 def test_equal_to_clamping_the_log_ratio_in_value_and_gradient(pairs, deltas):
     log_probs = torch.tensor([pairs], dtype=torch.float64)[..., 0]
@@ -60,6 +60,24 @@ def test_equal_to_clamping_the_log_ratio_in_value_and_gradient(pairs, deltas):
     torch.testing.assert_close(pre_clip(log_probs, old, *deltas) - old, clamped, rtol=0, atol=1e-12)
     away = ((log_probs - old - math.log(deltas[0])).abs() > 1e-9) & ((log_probs - old - math.log(deltas[1])).abs() > 1e-9)
     torch.testing.assert_close(ours.grad[away], paper.grad[away])  # on a bound itself rounding decides the side
+
+
+@pytest.mark.parametrize(
+    ("deltas", "clamped"),
+    [  # ln 1e-2 = -4.605, ln 1e3 = 6.908
+        ((1e-2, 1e3), [-4.605, -4.605, -4.5, 4.5, 4.7, 6.908]),
+        ((1e-3, 1e2), [-6.908, -4.7, -4.5, 4.5, 4.605, 4.605]),
+    ],
+)
+def test_each_bound_is_its_own(deltas, clamped):
+    old = torch.full((1, 6), -10.0)
+    log_probs = old + torch.tensor([[-7.0, -4.7, -4.5, 4.5, 4.7, 7.0]])
+    torch.testing.assert_close(pre_clip(log_probs, old, *deltas) - old, torch.tensor([clamped]), atol=1e-3, rtol=0)
+    found = pre_clip_statistics(log_probs, old, torch.ones(1, 6), *deltas)
+    assert (found["clamped"], found["tokens"]) == (3, 6)
+    assert found["max_abs_log_ratio"] == pytest.approx(7.0)
+    for log_ratio, outside in ((-4.7, deltas[0] == 1e-2), (4.7, deltas[1] == 1e2)):
+        assert pre_clip_statistics(torch.tensor([[log_ratio]]), torch.zeros(1, 1), ONE, *deltas)["clamped"] == outside
 
 
 def test_no_gradient_reaches_the_old_log_probabilities():

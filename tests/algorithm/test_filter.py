@@ -17,7 +17,7 @@ def right_and_wrong(right: int, wrong: int) -> torch.Tensor:
 
 
 def kept(rewards: torch.Tensor, kind: str, **options) -> torch.Tensor:
-    return keep_mask(advantage.batch(rewards), rewards, kind, **options)
+    return keep_mask(advantage.standardise(rewards), rewards, kind, **options)
 
 
 def test_one_wrong_among_256_is_zeroed():
@@ -57,6 +57,17 @@ def test_group_advantages_are_judged_after_standardising_over_the_batch():
     assert (~found).nonzero().flatten().tolist() == [7]
 
 
+@pytest.mark.parametrize("name", ["group", "leave_one_out"])
+def test_unscorable_rows_have_no_part_whatever_the_estimator(name):
+    """A group with one wrong row in ten: its z is -3. Another, unscorable, has advantages 0: counted in, z would be -4.24."""
+    rewards = torch.cat([right_and_wrong(9, 1), torch.full((10,), NAN)])
+    returns = advantage.row_returns(name, rewards, 10)
+    advantages = advantage.estimate(name, returns)
+    assert advantages.isfinite().all()
+    assert keep_mask(advantages, returns, "paper", threshold=3.5).all()
+    assert not keep_mask(advantages, advantages, "paper", threshold=3.5).all()
+
+
 def test_threshold_is_in_standard_deviations():
     rewards = torch.tensor([0.0] * 4 + [1.0])  # z = 2
     assert kept(rewards, "paper", threshold=2.0).all()
@@ -78,17 +89,48 @@ def test_unscorable_rows_have_no_part():
     assert kept(far, "released")[-1]  # its advantage 0 lies outside 11.55 +- 3, but there is nothing to filter
 
 
-def test_released_statistics_count_tokens():
+LONG_WHEN_RIGHT = torch.where(right_and_wrong(66, 34) == 2.0, 120, 100)  # 70 % of the tokens are in right rows
+
+
+@pytest.mark.parametrize("over", ["rows", "tokens"])
+def test_released_statistics_count_tokens(over):
+    """Whatever those of the advantages count: 66 % of the rows are right, but 70 % of the tokens."""
     rewards = right_and_wrong(66, 34)
     assert kept(rewards, "released").all()
-    long_when_right = torch.where(rewards == 2.0, 120, 100)  # 70 % of the tokens are in right rows
-    found = keep_mask(advantage.batch(rewards), rewards, "released", lengths=long_when_right)
+    advantages = advantage.standardise(rewards, advantage.statistics_weights(LONG_WHEN_RIGHT, over))
+    found = keep_mask(advantages, rewards, "released", tokens=LONG_WHEN_RIGHT, over=over)
     assert torch.equal(found, rewards == 2.0)
-    mask = torch.arange(120).unsqueeze(0) < long_when_right.unsqueeze(1)
-    tokens = advantage.token_returns(rewards, torch.zeros(100, 120), mask, 0.0)
-    per_token = keep_mask(advantage.standardise(tokens, mask), tokens, "released", mask=mask)
+    mask = torch.arange(120).unsqueeze(0) < LONG_WHEN_RIGHT.unsqueeze(1)
+    returns = advantage.token_returns(rewards, torch.zeros(100, 120), mask, 0.0)
+    per_token = advantage.standardise(returns, advantage.statistics_weights(mask, over))
+    per_token = keep_mask(per_token, returns, "released", tokens=mask, over=over)
     assert torch.equal(per_token, found.unsqueeze(1) | ~mask)
-    assert keep_mask(advantage.batch(rewards), rewards, "paper", lengths=long_when_right).all()
+
+
+@pytest.mark.parametrize(
+    ("over", "zeroed"),
+    [("rows", [False, False, False, True]), ("tokens", [True, True, True, False])],
+)
+def test_the_papers_statistics_are_those_of_the_advantages(over, zeroed):
+    """z over rows 0.58 and -1.73, over tokens 2.58 and -0.39; with a KL penalty in the reward as without."""
+    rewards, lengths = torch.tensor([2.0, 2.0, 2.0, 0.5]), torch.tensor([10, 10, 10, 200])
+    advantages = advantage.standardise(rewards, advantage.statistics_weights(lengths, over))
+    found = keep_mask(advantages, rewards, "paper", 1.0, lengths, over)
+    assert (~found).tolist() == zeroed
+    mask = torch.arange(200) < lengths.unsqueeze(1)
+    returns = advantage.token_returns(rewards, torch.rand(4, 200), mask, 1e-12)
+    per_token = advantage.standardise(returns, advantage.statistics_weights(mask, over))
+    per_token = keep_mask(per_token, returns, "paper", 1.0, mask, over)
+    assert torch.equal(per_token, found.unsqueeze(1) | ~mask)
+
+
+def test_z_of_exactly_three_is_kept_whatever_the_lengths():
+    """Here weights of 1/length in float32 would drop a row of 0.5."""
+    rewards, lengths = right_and_wrong(90, 10), torch.randint(1, 99, (100, 1), generator=torch.Generator().manual_seed(16))
+    mask = torch.arange(99) < lengths
+    returns = advantage.token_returns(rewards, torch.zeros(100, 99), mask, 0.0)
+    per_token = advantage.standardise(returns, advantage.statistics_weights(mask, "rows"))
+    assert keep_mask(per_token, returns, "paper", tokens=mask).all()
 
 
 def test_one_extreme_token_is_zeroed_and_padding_is_not_counted():
@@ -97,15 +139,8 @@ def test_one_extreme_token_is_zeroed_and_padding_is_not_counted():
     returns = torch.zeros(4, 25)
     returns[1, 3] = 1.0  # one of 95 tokens: z = sqrt(94)
     returns[3, 24] = 1e6  # under padding
-    found = keep_mask(advantage.standardise(returns, mask), returns, "paper", mask=mask)
+    found = keep_mask(advantage.standardise(returns, mask), returns, "paper", tokens=mask, over="tokens")
     assert (~found).nonzero().tolist() == [[1, 3]]
-
-
-def test_row_rewards_may_go_with_token_advantages():
-    rewards = right_and_wrong(70, 30)
-    advantages = advantage.batch(rewards).unsqueeze(1).expand(100, 3)
-    found = keep_mask(advantages, rewards, "released", mask=torch.ones(100, 3))
-    assert torch.equal(found, (rewards == 2.0).unsqueeze(1).expand(100, 3))
 
 
 def test_released_also_drops_beyond_ten_where_its_own_bounds_would_not():
@@ -121,17 +156,17 @@ def test_wrong_arguments_are_named():
     rewards = torch.zeros(4)
     with pytest.raises(ValueError, match="'papers'.*'paper', 'released', 'none'"):
         keep_mask(rewards, rewards, "papers")
-    with pytest.raises(ValueError, match="mask has shape"):
-        keep_mask(rewards, rewards, "paper", mask=torch.ones(4, 2))
-    with pytest.raises(ValueError, match="lengths has shape"):
-        keep_mask(torch.zeros(4, 2), torch.zeros(4, 2), "released", lengths=torch.ones(4))
+    with pytest.raises(ValueError, match=r"tokens has shape \(4, 2\), the advantages \(4,\)"):
+        keep_mask(rewards, rewards, "paper", tokens=torch.ones(4, 2))
+    with pytest.raises(ValueError, match=r"returns has shape \(4,\), the advantages \(4, 2\)"):
+        keep_mask(torch.zeros(4, 2), rewards, "released")
 
 
 @pytest.mark.parametrize("num_rows", [2, 10, 11, 256])
 def test_largest_reachable_z_is_reached_by_a_single_row(num_rows):
     rewards = torch.zeros(num_rows, dtype=torch.float64)
     rewards[0] = 1.0
-    assert advantage.batch(rewards).max().item() == pytest.approx(largest_reachable_z(num_rows), rel=1e-6)
+    assert advantage.standardise(rewards).max().item() == pytest.approx(largest_reachable_z(num_rows), rel=1e-6)
     assert kept(rewards, "paper")[0] == (num_rows <= 10)
 
 
@@ -152,6 +187,6 @@ def test_the_bound_for_groups_of_eight():
 @given(st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=40))
 def test_neither_bound_is_ever_exceeded(values):
     rewards = torch.tensor(values)
-    assert advantage.batch(rewards).abs().max() <= largest_reachable_z(len(values)) * (1 + 1e-5)
+    assert advantage.standardise(rewards).abs().max() <= largest_reachable_z(len(values)) * (1 + 1e-5)
     group_bound = largest_group_advantage(len(values)) * (1 + 1e-4)
     assert advantage.group(rewards, len(values)).abs().max() <= group_bound

@@ -11,7 +11,7 @@ import re
 import pytest
 import torch
 
-from r1reward.algorithm.advantage import batch
+from r1reward.algorithm.advantage import standardise
 from r1reward.algorithm.filter import keep_mask
 from r1reward.rewards.judges.rule import RuleJudge
 from r1reward.rewards.preference import PreferenceReward
@@ -45,8 +45,8 @@ def test_r1_reward_fault_2_the_filter_drops_every_wrong_row_once_most_are_right(
     is -1.53.
     """
     rewards = torch.tensor([2.0] * 70 + [0.5] * 30)
-    advantages = batch(rewards)
-    released = keep_mask(advantages, rewards, "released", lengths=torch.ones(100))
+    advantages = standardise(rewards)
+    released = keep_mask(advantages, rewards, "released", tokens=torch.ones(100))
     ours = keep_mask(advantages, rewards, "paper")
     assert released[:70].all() and not released[70:].any()
     assert ours.all()

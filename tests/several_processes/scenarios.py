@@ -144,6 +144,10 @@ SCENARIOS = {
     "entropy quantile": Scenario({"top_entropy_quantile": 0.5}),
     "KL in the loss": Scenario({"beta": 0.04}),
     "KL in the reward": Scenario({"kl_in_reward": 0.5, "filter_threshold": 1.5}, lengths=lambda row: 2 if row < 8 else LONGEST),
+    "over tokens": Scenario({"statistics_over": "tokens"}, lengths=lambda row: 2 if row < 8 else LONGEST),
+    "KL in the reward, over tokens": Scenario(
+        {"kl_in_reward": 0.5, "statistics_over": "tokens"}, lengths=lambda row: 2 if row < 8 else LONGEST
+    ),
     "KL in the reward, on policy": Scenario({"kl_in_reward": 0.5, "num_iterations": 1, "pre_clip": False}, steps=2),
     "as TRL computes": Scenario(PLAIN),
     "accumulated": Scenario(micro_batches=2),

@@ -32,6 +32,9 @@ def test_one_rollout_per_prompt_is_allowed(make_arguments):
         ({"kl_in_reward": 0.1, "beta": 0.1}, "not in both"),
         ({"kl_in_reward": 0.1, "advantage_estimator": "group"}, "algorithm.kl.placement=loss"),
         ({"scale_advantages": False}, "has no effect"),
+        ({"statistics_over": "tokens", "advantage_estimator": "group"}, "statistics_over=tokens has no effect"),
+        ({"statistics_over": "tokens", "advantage_estimator": "leave_one_out"}, "statistics_over=tokens has no effect"),
+        ({"statistics_over": "words"}, "statistics_over=words: choose one of rows, tokens"),
         ({"load_best_model_at_end": True, "eval_strategy": "no"}, "load_best_model_at_end"),
         ({"keep_groups_together": False}, "share_prefix needs whole groups: set trainer.share_prefix=false"),
         ({"skip_zero_advantage": True, "beta": 0.04}, "the KL term in the loss moves rows"),
@@ -65,7 +68,13 @@ def test_settings_without_effect_warn(make_arguments, changes, message):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"skip_zero_advantage": True}, {"share_prefix": False}, {"share_prefix": False, "keep_groups_together": False}],
+    [
+        {},
+        {"skip_zero_advantage": True},
+        {"statistics_over": "tokens", "filter_threshold": 3.9},
+        {"share_prefix": False},
+        {"share_prefix": False, "keep_groups_together": False},
+    ],
 )
 def test_sound_settings_do_not_warn(make_arguments, changes):
     with warnings.catch_warnings():

@@ -94,20 +94,21 @@ def test_filtered_fraction_is_split_by_right_and_wrong_verdicts(make_trainer, ro
     assert batch["advantages"][0] == 0
 
 
-def test_loss_is_the_formula_of_the_paper(make_trainer):
+@pytest.mark.parametrize(("delta_min", "delta_max"), [(1e-3, 1e3), (0.1, 1e3), (1e-3, 10.0)])
+def test_loss_is_the_formula_of_the_paper(make_trainer, delta_min, delta_max):
     """Log-ratios inside and outside the PPO range: the trainer's loss equals the formula on the clamped log-ratio."""
-    trainer = make_trainer()
+    trainer = make_trainer(delta_min=delta_min, delta_max=delta_max)
     batch = rollout(trainer)
     now = trainer._current_log_probs(batch)
-    shift = torch.linspace(-9, 9, now.numel()).view(now.shape)
+    shift = torch.linspace(-9, 12, now.numel()).view(now.shape)  # not symmetric, as bounds need not be
     batch["old_per_token_logps"] = now - shift
     loss = trainer._compute_loss(trainer.model, batch)
-    log_ratio = shift.clamp(math.log(1e-3), math.log(1e3))
+    log_ratio = shift.clamp(math.log(delta_min), math.log(delta_max))
     expected = ppo_clip_loss(log_ratio, batch["advantages"], batch["completion_mask"], 0.2, 0.2)
     torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
-    share = ((shift.abs() > math.log(1e3)) * batch["completion_mask"]).sum() / batch["completion_mask"].sum()
+    share = ((shift != log_ratio) * batch["completion_mask"]).sum() / batch["completion_mask"].sum()
     assert trainer._metrics["train"]["pre_clip/fraction"][-1] == pytest.approx(share.item())
-    assert trainer._metrics["train"]["log_ratio/max_abs"][-1] == pytest.approx(9, abs=1e-3)
+    assert trainer._metrics["train"]["log_ratio/max_abs"][-1] == pytest.approx(12, abs=1e-3)
 
 
 @pytest.mark.parametrize(("pre_clip", "finite"), [(True, True), (False, False)])
