@@ -33,13 +33,17 @@ class Plain:
     Attributes:
         own: With the row's images.
         changed: With the same images in inverted colours; None for a row without images.
+        sampled: As `own`, under a sampler that never draws an image token.
     """
 
     own: torch.Tensor
     changed: torch.Tensor | None
+    sampled: torch.Tensor
 
 
-def plain(model, processor, messages: list[dict], images: Sequence[Image.Image], completion, temperature: float = 1.0) -> Plain:
+def plain(
+    model, processor, messages: list[dict], images: Sequence[Image.Image], completion, temperature: float = 1.0, never=()
+) -> Plain:
     """One row by itself: no padding, no packing, no cache, no features from elsewhere.
 
     Args:
@@ -49,39 +53,44 @@ def plain(model, processor, messages: list[dict], images: Sequence[Image.Image],
         images: Of the prompt, in order.
         completion: (T,) tokens; `TOKENS` of them count.
         temperature: Divides the logits.
+        never: Tokens that the sampler does not draw.
 
     Raises:
         ImagesNotSeen: The model's forward pass does not know something that its processor hands it; or what it says does not
             depend on the images.
     """
     completion = torch.as_tensor(completion, device=model.device)[:TOKENS]
-    own = _log_probs(model, processor, messages, list(images), completion, temperature)
+    logits = _logits(model, processor, messages, images, completion) / temperature
+    own = _of_tokens(logits, completion)
+    logits[:, list(never)] = -torch.inf
+    sampled = _of_tokens(logits, completion)
     if not images:
-        return Plain(own, None)
-    changed = _log_probs(model, processor, messages, inverted(images), completion, temperature)
+        return Plain(own, None, sampled)
+    changed = _of_tokens(_logits(model, processor, messages, inverted(images), completion) / temperature, completion)
     if torch.equal(own, changed):
         raise ImagesNotSeen(
             f"{type(_unwrapped(model)).__name__} gives a completion the same log-probabilities whatever its images show: the "
             "processor or the model drops them. Check the versions of transformers and of the checkpoint."
         )
-    return Plain(own, changed)
+    return Plain(own, changed, sampled)
 
 
-def check(path: str, found: torch.Tensor, expected: Plain, half_precision: bool = False):
+def check(path: str, found: torch.Tensor, expected: Plain, half_precision: bool = False, sampler: bool = False):
     """See that a path's log-probabilities are those of the plain model with the row's own images.
 
     Args:
         path: Its name, for the message.
         found: (T,) or longer, the path's log-probabilities of the same completion; NaN where it gave none.
         expected: Of the plain model.
+        sampler: Whether the path drew the completion.
         half_precision: Whether one of the two computes with 16 bits. Then a quarter of what other images change is tolerated
             beside rounding.
 
     Raises:
         ImagesNotSeen: They are further away than precision explains.
     """
-    found = found[: len(expected.own)].to(expected.own)
-    gap = (found - expected.own).abs().nanmean().item()
+    own = expected.sampled if sampler else expected.own
+    gap = (found[: len(own)].to(own) - own).abs().nanmean().item()
     effect = 0.0 if expected.changed is None else (expected.changed - expected.own).abs().mean().item()
     bound = max(ROUNDING_HALF, effect / 4) if half_precision else ROUNDING
     if gap <= bound:
@@ -111,7 +120,8 @@ def image_tokens(config) -> list[int]:
 
 
 @torch.no_grad()
-def _log_probs(model, processor, messages, images, completion, temperature: float) -> torch.Tensor:
+def _logits(model, processor, messages, images, completion) -> torch.Tensor:
+    """Logits (T, V), float32, from which each token of the completion (T,) would be drawn."""
     inputs = {name: value.to(model.device) for name, value in processed(processor, messages, images).items()}
     if dropped := swallowed(_unwrapped(model), inputs):
         raise ImagesNotSeen(
@@ -122,7 +132,11 @@ def _log_probs(model, processor, messages, images, completion, temperature: floa
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     for kind in {"mm_token_type_ids", "token_type_ids"} & inputs.keys():
         inputs[kind] = torch.nn.functional.pad(inputs[kind], (0, len(completion)))
-    logits = model(**inputs, use_cache=False, logits_to_keep=len(completion) + 1).logits[0, :-1].float() / temperature
+    return model(**inputs, use_cache=False, logits_to_keep=len(completion) + 1).logits[0, :-1].float()
+
+
+def _of_tokens(logits: torch.Tensor, completion: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (T,) of a completion (T,) by logits (T, V)."""
     return logits.log_softmax(-1).gather(-1, completion[:, None])[:, 0]
 
 

@@ -5,13 +5,21 @@ Shapes: P prompt tokens, I images of a prompt, A image patches before merging.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from transformers.utils import ModelOutput
 
 from r1reward.models.forward import names_argument
 
 FEATURES = "mm_encoder_outputs"  # the argument by which a forward pass takes image features in the place of pixels
+
+
+@dataclass
+class ImageFeatures(ModelOutput):
+    """Features of several images as a model of transformers reads them from its vision tower: a list of (tokens, D) each."""
+
+    pooler_output: list[torch.Tensor] | None = None
+    deepstack_features: list[list[torch.Tensor]] | None = None
 
 
 @dataclass
@@ -23,15 +31,15 @@ class Prompt:
         positions: (3, P) M-RoPE positions (time, height, width), in tokens.
         pixels: (A, patch values) what the image processor made of its images, or None.
         grid: (I, 3) patches of each image in time, height and width, or None.
-        features: What the vision tower made of `pixels`, where that may be used instead (see `encode_images`): its output, with
-            one entry per image in `pooler_output` (`deepstack_features`: per layer and image).
+        features: What the vision tower made of `pixels`, where that may be used instead (see `encode_images`): the fields of
+            its output, one entry per image (`deepstack_features`: per layer and image).
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     pixels: torch.Tensor | None = None
     grid: torch.Tensor | None = None
-    features: Any = None
+    features: dict[str, list] | None = None
 
 
 def make_prompts(backbone, ids: Sequence[Sequence[int]], pixels, grids, images_per_prompt: Sequence[int]) -> list[Prompt]:
@@ -83,10 +91,9 @@ def encode_images(backbone, prompts: Sequence[Prompt]):
     image = 0
     for prompt in with_images:
         part = slice(image, image + len(prompt.grid))
-        fields = {"pooler_output": list(output.pooler_output[part])}
+        prompt.features = {"pooler_output": list(output.pooler_output[part])}
         if hasattr(output, "deepstack_features"):
-            fields["deepstack_features"] = [list(layer[part]) for layer in output.deepstack_features]
-        prompt.features = type(output)(**fields)
+            prompt.features["deepstack_features"] = [list(layer[part]) for layer in output.deepstack_features]
         image = part.stop
 
 
@@ -101,8 +108,8 @@ def image_arguments(prompts: Sequence[Prompt], use_features: bool) -> dict:
             "pixel_values": torch.cat([p.pixels for p in with_images]),
             "image_grid_thw": torch.cat([p.grid for p in with_images]),
         }
-    fields = {"pooler_output": [image for x in features for image in x.pooler_output]}
-    if hasattr(features[0], "deepstack_features"):
-        layers = zip(*(x.deepstack_features for x in features), strict=True)
+    fields = {"pooler_output": [image for x in features for image in x["pooler_output"]]}
+    if "deepstack_features" in features[0]:
+        layers = zip(*(x["deepstack_features"] for x in features), strict=True)
         fields["deepstack_features"] = [[image for part in layer for image in part] for layer in layers]
-    return {FEATURES: {"image": type(features[0])(**fields)}}
+    return {FEATURES: {"image": ImageFeatures(**fields)}}

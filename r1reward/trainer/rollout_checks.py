@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from r1reward.models.image_check import Plain, check, plain
+from r1reward.models.image_check import Plain, check, image_tokens, plain
 from r1reward.trainer.sampler_mismatch import MismatchWarnings, difference
 
 HALF = (torch.bfloat16, torch.float16)
@@ -63,7 +63,7 @@ class RolloutChecks:
             expected = self._plain(self._trainer.model, rows[row], batch, row)
             if sampled is not None and self._samples_whole:
                 name = "vLLM's rollouts" if self._trainer.use_vllm else "the rollouts"
-                check(name, sampled[row], expected, self._sampler_half)
+                check(name, sampled[row], expected, self._sampler_half, sampler=True)
             if old is not None:
                 check("the old policy's pass", old[row], expected, self._half)
         if (reference := batch.get("ref_per_token_logps")) is not None:
@@ -121,10 +121,10 @@ class RolloutChecks:
         completion = batch["completion_ids"][n][batch["completion_mask"][n].bool()]
         if not len(completion):  # a truncated one that is masked
             completion = batch["completion_ids"][n][:1]
+        images, config = row.get("images") or (), trainer.accelerator.unwrap_model(trainer.model).config
+        never = image_tokens(config) if trainer.use_vllm else [config.image_token_id]
         with trainer.accelerator.autocast(), without_dropout(model):
-            return plain(
-                model, trainer.processing_class, row["prompt"], row.get("images") or (), completion, trainer.temperature
-            )
+            return plain(model, trainer.processing_class, row["prompt"], images, completion, trainer.temperature, never)
 
     @contextmanager
     def _reference(self):

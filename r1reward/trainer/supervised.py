@@ -50,7 +50,7 @@ class SupervisedTrainer(StableReinforceTrainer):
         return [[*ids, self._end] for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]], None
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
-        if self._loss_inputs is None:
+        if self._rows:  # a batch is being made
             return None, None, None
         return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 

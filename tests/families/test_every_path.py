@@ -34,7 +34,12 @@ def test_sampler_old_policy_reference_and_update(tiny, share_prefix, tmp_path):
         for some in (rows, [other(row) for row in rows])
     )
     differ(rows, own, swapped)
-    for path in ("sampling_per_token_logps", "old_per_token_logps", "ref_per_token_logps"):
+    never = tiny.model().config.image_token_id
+    drawn = [
+        log_probs_alone(trainer.model, tiny.processor, row, ids, never) for row, ids in zip(rows, completions, strict=True)
+    ]
+    agree(batch["sampling_per_token_logps"], drawn)
+    for path in ("old_per_token_logps", "ref_per_token_logps"):
         agree(batch[path], own)
     seen = []
     trainer.checks.saw_update = lambda inputs, log_probs: seen.append(log_probs)
@@ -51,6 +56,7 @@ def test_evaluation(tiny):
             (ids,) = backend._generate([row], 1, Sampling(4), **record.arguments())
         own, swapped = (log_probs_alone(model, tiny.processor, each, ids) for each in (row, other(row)))
         differ([row], [own], [swapped])
-        agree(torch.tensor(record.of_rows([ids.tolist()])), [own])
+        drawn = log_probs_alone(model, tiny.processor, row, ids, never=model.config.image_token_id)
+        agree(torch.tensor(record.of_rows([ids.tolist()])), [drawn])
         if row.images:
             backend.check_images(row)
