@@ -26,8 +26,8 @@ def test_train(tmp_path):
 def test_evaluate(tmp_path):
     """The same accuracy as with transformers, in float32."""
     found = {}
-    for backend in (["backend=transformers"], ["backend=vllm", f"backend.engine_kwargs={ENGINE[:-1]}, dtype: float32}}"]):
-        folder = tmp_path / backend[0]
+    for backend in (["backend=transformers"], ["backend=vllm", f"+backend.engine_kwargs={ENGINE[:-1]}, dtype: float32}}"]):
+        folder = tmp_path / backend[0].partition("=")[2]
         run("r1reward.evaluate", "benchmark=shapes", "benchmark.num=50", *backend, folder=folder)
         found[backend[0]] = json.loads((folder / "results.json").read_text())["overall"]["accuracy"]
     assert found["backend=vllm"] == found["backend=transformers"]
