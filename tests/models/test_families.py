@@ -55,6 +55,7 @@ def empty_model(model_type: str):
     """A model of the type's own class with two layers and no memory for its weights."""
     config = hf.AutoConfig.for_model(model_type)
     config.text_config.num_hidden_layers = 2
+    config.text_config.pad_token_id = None  # SmolVLM's default lies outside of its own vocabulary (transformers 5.17)
     for depth in ("depth", "num_hidden_layers"):
         if hasattr(config.vision_config, depth):
             setattr(config.vision_config, depth, 2)
