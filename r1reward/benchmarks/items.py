@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1reward.data.images import SHOWN
-from r1reward.data.jsonl import Problem, path_below
+from r1reward.data.jsonl import Problem, checked_text, path_below
+from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.rows import ImageSource, PreferenceRow
 
@@ -152,13 +153,14 @@ def to_benchmark(
         elif lost:
             notes["missing_images_skipped"] += 1
         else:
+            question = without_image_lines(row.question, len(row.images))
             pair = PreferenceRow(
                 id=id,
                 images=row.images,
-                question=row.question,
+                question=question,
                 responses=row.responses,
                 label=row.label,
-                prompt_parts=prompt_parts(prompt, row.question),
+                prompt_parts=prompt_parts(prompt, question),
                 category=row.category,
             )
             items.append(Item(pair, row.id, row.released_category))
@@ -260,7 +262,7 @@ def text_of(record: dict, field: str, may_be_empty: bool = False) -> str:
     if not isinstance(text, str) or not (text.strip() or may_be_empty):
         state = "is missing" if field not in record else "is empty" if text == "" else f"must be a text, got {text!r:.60}"
         raise Problem(field, f"{state}; the row has the fields {sorted(map(str, record))}")
-    return text
+    return checked_text(text, field)
 
 
 def image_of(value: object, field: str, root: Path, folders: Sequence[str] = ("",)) -> ImageSource:

@@ -11,8 +11,6 @@ from r1reward.data.images import DEFAULT_LIMITS, SHOWN, ImageLimits, image_probl
 from r1reward.data.rows import ImageSource, Row
 
 LARGEST_LEVEL = 2**31 - 1
-# Processors put image features in the place of these, so a text that holds one has more images than it comes with.
-_IMAGE_TOKENS = ("<|image_pad|>", "<|video_pad|>")
 _MAX_NAME, _MAX_PATH = 255, 4095  # bytes, of the file systems in use
 _ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|data:)")
 
@@ -139,7 +137,8 @@ def _refuse(constant: str):
 
 
 def checked_text(text: object, field: str, may_be_empty: bool = True) -> str:
-    """The value of a field that must be a text which tokenizers and processors take.
+    """The value of a field that must be a text which tokenizers take. What a model's own tokenizer reads as a control token is
+    seen to where the model is known (`r1reward.data.marks`).
 
     Raises:
         Problem: It is none.
@@ -153,9 +152,6 @@ def checked_text(text: object, field: str, may_be_empty: bool = True) -> str:
     except UnicodeEncodeError as error:
         half = f"\\u{ord(text[error.start]):04x}"
         raise Problem(field, f"holds {half}, half of a surrogate pair and no character; mend or remove it") from None
-    for token in _IMAGE_TOKENS:
-        if token in text:
-            raise Problem(field, f"holds {token}, which stands for an image; remove it, the prompt's images are added")
     return text
 
 

@@ -10,7 +10,8 @@ One JSON object per line:
     id         optional, as are `category` and `level`
 
 Both prompt layouts in circulation are understood, "[Response 1]" alone on a line and "###### [Response 1]:". The prompt
-is cut at the responses, so that they can be shown in the other order, and put together again to the same character.
+is cut at the responses, so that they can be shown in the other order, and put together again to the same character, except
+that `<image>` at the beginning of a line before the responses is left out where the row has that image.
 """
 
 import re
@@ -19,6 +20,7 @@ from typing import Any
 
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
 from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, load_json, read_rows, shown
+from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import PROMPTS
 from r1reward.data.rows import PreferenceRow
 
@@ -61,12 +63,14 @@ def _parse(data: dict, line: int, root: Path) -> PreferenceRow:
     if len(names) != len(in_message):
         counts = f"{len(names)} given, but message shows {len(in_message)}"
         raise Problem("image", f"{counts}; give one path per image part of the message")
+    question = without_image_lines(checked_text(data["question"], "question"), len(images))
+    before = without_image_lines(parts[0], len(images))
     return PreferenceRow(
         images=images,
-        question=checked_text(data["question"], "question"),
+        question=question,
         responses=responses,
         label=_read_answer(data["answer"]),
-        prompt_parts=parts,
+        prompt_parts=(before, *parts[1:]),
         images_first=images_first,
         **common_fields(data, line),
     )

@@ -15,6 +15,7 @@ from PIL import Image
 from r1reward.data import r1_reward_jsonl, vlm_r1_jsonl
 from r1reward.data.build import training_dataset
 from r1reward.data.images import decode_columns, open_image
+from r1reward.data.marks import marks_of, shown_as_text
 from r1reward.data.rows import PreferenceRow, Row
 from r1reward.models.tiny import build_processor
 
@@ -42,7 +43,7 @@ def processor():
 
 def survives(rows: list[Row], processor) -> None:
     """To the dataset, its images decoded, through the chat template and the processor: as the trainer does."""
-    for row in decode_columns(training_dataset(rows).to_list()):
+    for row in decode_columns(training_dataset(shown_as_text(rows, marks_of(processor))).to_list()):
         text = processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
         inputs = processor(text=[text], images=[row["images"]] if row["images"] else None, return_tensors="pt")
         assert len(inputs.get("image_grid_thw", ())) == len(row["images"])
@@ -189,7 +190,7 @@ def p_half(rng, row):
 
 
 def p_image_token(rng, row):
-    return preference(rng, **{rng.choice("ab"): rng.choice(["<|image_pad|>", "x<|video_pad|>"])}), "message"
+    return preference(rng, **{rng.choice("ab"): rng.choice(["<|image_pad|>", "x<|video_pad|>"])}), READ
 
 
 def p_wrong_question(rng, row):
@@ -283,7 +284,7 @@ def t_half(rng, row):
 
 
 def t_image_token(rng, row):
-    return task(rng, *rng.choice([("x<|image_pad|>", "y"), ("x", "<|video_pad|>")])), "conversations"
+    return task(rng, *rng.choice([("x<|image_pad|>", "y"), ("x <|video_pad|>", "z")])), READ
 
 
 def t_wrong_turns(rng, row):

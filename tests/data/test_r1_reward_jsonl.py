@@ -217,7 +217,6 @@ def test_a_byte_order_mark_and_optional_fields(write):
         (entry(level=2**31), "level", "must be a whole number"),
         (entry(question="half \ud83d"), "question", "holds \\ud83d, half of a surrogate pair"),
         (entry(message=chat(BRACKETS + "\ud83d")), "message", "half of a surrogate pair"),
-        (entry(message=chat(BRACKETS + "<|image_pad|>")), "message", "stands for an image"),
         (entry(message="[" * 100_000), "message", "not a JSON chat"),
         (entry(message='[{"role": "user", "content": [{"type": []}]}]'), "message", "only text and image are read"),
         (entry(message='[{"role": "user", "role": "user"}]'), "role", "stands twice in one object"),
