@@ -13,7 +13,8 @@ counts 301 hallucination pairs as general.
 from pathlib import Path
 
 from r1reward.benchmarks.items import Parsed, Source, image_of, text_of
-from r1reward.data.jsonl import Problem, checked_text
+from r1reward.data.jsonl import checked_text
+from r1reward.data.records import Problem
 
 CATEGORY_OF_PREFIX = {
     "hallucination": "hallucination",  # POVID

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from r1reward.data.images import BadImages, ImageLimits
 from r1reward.data.marks import shown_as_text
 from r1reward.data.mixed import join, source_settings
+from r1reward.data.records import folder_of, rows_files
 from r1reward.data.rows import PREFERENCE, Row, to_training_row
 from r1reward.data.split import Splits, at_most, split
 from r1reward.data.templates import apply_templates, check_templates
@@ -63,13 +63,14 @@ def _read(settings: DataSettings) -> Splits:
         from r1reward.data.vlm_r1_jsonl import read as read_tasks
 
         rows = read_tasks(
-            settings.path, settings.task, settings.image_root, settings.limit, limits=limits, num_frames=settings.num_frames
-        )
+            settings.path, settings.task, settings.image_root, settings.limit, limits=limits, num_frames=settings.num_frames,
+            box_space=settings.box_space,
+        )  # fmt: skip
     else:
         from r1reward.data.r1_reward_jsonl import read as read_preferences
 
         rows = read_preferences(settings.path, settings.image_root, settings.limit, limits=limits)
-    root = Path(settings.path).parent if settings.image_root is None else settings.image_root
+    root = folder_of(rows_files(settings.path)[0]) if settings.image_root is None else settings.image_root
     train, held_out = split(rows, settings.held_out_fraction, settings.seed, root)
     return Splits(train, {"held_out": at_most(held_out, settings.num_eval)} if held_out else {})
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from r1reward.data.jsonl import Problem, checked_text
+from r1reward.data.jsonl import checked_text
+from r1reward.data.records import Problem
 from r1reward.data.rows import PREFERENCE, Row, TaskRow
 
 QUESTION = "{question}"

@@ -321,7 +321,11 @@ def t_several_images(rng, row):
 
 
 def t_text_only(rng, row):
-    return {key: value for key, value in task(rng, "2 + 2?", 4).items() if key != "image"}, READ
+    return {key: value for key, value in task(rng, "2 + 2?", 4).items() if key != "image"} | {"task": "number"}, READ
+
+
+def t_boxes_without_an_image(rng, row):
+    return {key: value for key, value in row.items() if key != "image"} | rng.choice([{}, {"task": "ovd_map"}]), "image"
 
 
 def t_wrong_task(rng, row):
@@ -339,7 +343,7 @@ def t_task_and_method(rng, row):
 TASK_KINDS = [
     *BOTH, t_odd_text, t_odd_text, t_huge, t_half, t_image_token, t_wrong_turns, t_wrong_turns, t_wrong_question,
     t_wrong_answer, t_number_as_answer, t_infinite_answer, t_too_few_images, t_several_images, t_text_only,
-    t_wrong_task, t_wrong_method, t_task_and_method,
+    t_boxes_without_an_image, t_wrong_task, t_wrong_method, t_task_and_method,
 ]  # fmt: skip
 
 
