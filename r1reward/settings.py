@@ -29,13 +29,15 @@ class DataSettings:
             that all seeds of a study are evaluated on the same rows.
         levels: Difficulty levels of the shapes world, of 1, 2, 3.
         tasks: Tasks of the shapes world, in turn: `preference`, `rec`, `ovd`, `multiple_choice`, `yes_no`, `number` (shapes).
-        path: File of the rows (jsonl).
+        path: File of the rows, or a folder or hub id (jsonl; `r1reward.data.records`).
         image_root: Folder that relative image paths start from, and that no image path may leave; null: the folder of `path`.
         held_out_fraction: Part of the images held out for evaluation, at least 0 and below 1 (jsonl).
         limit: Read only that many rows; null: all (jsonl).
         task: Task of the rows that name none, one of `reward.tasks`; null: by the form of the answer, boxes with labels are
             `ovd`, one box `rec`, anything else `answer` (vlm_r1_jsonl).
         num_frames: Frames shown of a video, which is a folder of them (vlm_r1_jsonl).
+        box_space: The space of the true boxes: `unit` (0 to 1), `thousand` (0 to 1000), `thousand_y_first`, or `pixels`, taken
+            as they are; null: pixels, and boxes that do not look like it are an error (vlm_r1_jsonl).
         max_image_pixels: Images of more pixels are refused before they are decoded (jsonl, mixed).
         max_image_bytes: Image files of more bytes are refused (jsonl, mixed).
         on_bad_image: What happens where an image that was readable at the start is not any more: `stop` the run, or `skip` the
@@ -57,6 +59,7 @@ class DataSettings:
     limit: int | None = None
     task: str | None = None
     num_frames: int = 8
+    box_space: Literal["pixels", "thousand", "thousand_y_first", "unit"] | None = None
     max_image_pixels: int = 100_000_000
     max_image_bytes: int = 50_000_000
     on_bad_image: Literal["stop", "skip"] = "stop"

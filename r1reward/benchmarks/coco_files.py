@@ -29,8 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1reward.benchmarks.items import MissingFiles, raise_problems
+from r1reward.data.box_space import not_pixels
 from r1reward.data.images import ImageError, upright_size
-from r1reward.data.jsonl import Problem, path_below
+from r1reward.data.jsonl import path_below
+from r1reward.data.records import Problem
 from r1reward.data.rows import ImageSource, TaskRow
 from r1reward.rewards.boxes import Box, is_proper, same_label
 
@@ -131,7 +133,7 @@ def read(
         asked += questions
         used += [image] if questions else []
         notes.update(images=1, images_without_question=not questions)
-    _look_at_images(path, root, used, check_images)
+    _look_at_images(path, root, used, annotations, check_images)
     return CocoRows(rows, asked, dict(notes))
 
 
@@ -182,6 +184,22 @@ def _reason(annotations: Sequence[dict], task: str, most: int | None) -> str | N
 def _corners(annotation: dict) -> Box:
     x, y, width, height = annotation["bbox"]
     return tuple(round(value, 2) for value in (x, y, x + width, y + height))
+
+
+def is_coco(path: str | Path) -> bool:
+    """Whether a path names COCO annotations, an object with lists, and not rows; a missing .json counts as one."""
+    path = Path(path)
+    if path.suffix != ".json" or not path.is_file():
+        return path.suffix == ".json"
+    with open(path, "rb") as file:
+        first = file.readline(1_000_000).strip(b"\xef\xbb\xbf \t\r\n")
+    if first.startswith((b"[", b"\x1f\x8b", b"PAR1")):
+        return False
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return True
+    return not (isinstance(row, dict) and {"conversations", "problem"} & row.keys())
 
 
 def _load(path: Path) -> dict:
@@ -252,12 +270,22 @@ def _problem(annotation, names: dict[int, str], images: dict[int, dict]) -> str 
     return None
 
 
-def _look_at_images(path: Path, root: Path, images: list[dict], sizes: bool):
+def _not_pixels(image: dict, annotations: dict[int, dict[int, list[dict]]]) -> str | None:
+    """Why the boxes of an image cannot be in its pixels, as far as the file says how large it is."""
+    size = (image.get("width"), image.get("height"))
+    found = [_corners(one) for of_category in annotations.get(image["id"], {}).values() for one in of_category]
+    if not found or not all(isinstance(side, int | float) and side > 0 for side in size):
+        return None
+    reason = not_pixels(found, size)
+    return reason and f"{reason}; COCO has x, y, width and height in pixels"
+
+
+def _look_at_images(path: Path, root: Path, images: list[dict], by_image: dict[int, dict[int, list[dict]]], sizes: bool):
     """See that the images are there, and have the size that their annotations are for."""
     missing = [str(root / image["file_name"]) for image in images if not (root / image["file_name"]).is_file()]
     if missing:
         raise MissingFiles(path.name, missing, FETCH, f", of {len(images)} images")
-    problems = []
+    problems = [f"annotations of image {image['id']}: {reason}" for image in images if (reason := _not_pixels(image, by_image))]
     for image in images if sizes else ():
         stated = (image.get("width"), image.get("height"))
         try:

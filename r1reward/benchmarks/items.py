@@ -10,21 +10,19 @@ with these rules, each counted in `Benchmark.notes`:
     anything else    one ValueError that lists file, row, field and remedy; no row is dropped in silence
 """
 
-import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from r1reward.data.images import SHOWN
-from r1reward.data.jsonl import Problem, path_below
+from r1reward.data.jsonl import checked_text, path_below
+from r1reward.data.kinds_of_files import LFS_POINTER
+from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import prompt_parts
+from r1reward.data.records import HUB_ID, SUFFIXES, Problem, from_hub, records_of, visible
 from r1reward.data.rows import ImageSource, PreferenceRow
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -152,13 +150,14 @@ def to_benchmark(
         elif lost:
             notes["missing_images_skipped"] += 1
         else:
+            question = without_image_lines(row.question, len(row.images))
             pair = PreferenceRow(
                 id=id,
                 images=row.images,
-                question=row.question,
+                question=question,
                 responses=row.responses,
                 label=row.label,
-                prompt_parts=prompt_parts(prompt, row.question),
+                prompt_parts=prompt_parts(prompt, question),
                 category=row.category,
             )
             items.append(Item(pair, row.id, row.released_category))
@@ -194,23 +193,17 @@ def read_records(source: Source, path: str | Path) -> Iterator[tuple[str, dict |
     """
     for file in _data_files(source, path):
         for row, record in _records_of(source, file):
-            if isinstance(record, dict | Problem):
-                yield f"{file.name}, row {row}", record, Path(os.path.abspath(file.parent))
-            else:
-                wrong = Problem("(whole row)", f"a JSON {type(record).__name__}, not an object; write {{...}} with the fields")
-                yield f"{file.name}, row {row}", wrong, file.parent
+            yield f"{file.name}, row {row}", record, Path(os.path.abspath(file.parent))
 
 
 def _data_files(source: Source, path: str | Path) -> list[Path]:
     folder = Path(path)
     if folder.is_file():
         return [folder]
-    if not folder.exists() and _HUB_ID.fullmatch(str(path)) and folder.suffix not in (".json", ".jsonl", ".parquet"):
+    if not folder.exists() and HUB_ID.fullmatch(str(path)) and folder.suffix not in SUFFIXES:
         folder = _from_hub(source, str(path))
     for pattern in source.patterns:
-        # Hidden folders hold the downloader's own records.
-        found = [file for file in sorted(folder.glob(pattern)) if not re.search(r"(^|/)\.", str(file.relative_to(folder)))]
-        if found:
+        if found := visible(folder, pattern):
             return found
     expected = [str(folder / pattern) for pattern in source.patterns] if folder.is_dir() else [str(path)]
     concerned = " (one of these would do)" if len(expected) > 1 else ""
@@ -218,40 +211,24 @@ def _data_files(source: Source, path: str | Path) -> list[Path]:
 
 
 def _from_hub(source: Source, id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    kinds = ["*.parquet", "*.json", "*.jsonl", "*.jpg", "*.jpeg", "*.png", "*.webp"]
     try:
-        return Path(snapshot_download(id, repo_type="dataset", allow_patterns=kinds))
+        return from_hub(id)
     except (OSError, ValueError) as error:  # not found, not reachable, not in the cache, not a legal id
         reason = str(error).strip().partition("\n")[0]
         concerned = f" (no such file or folder here, and the hub: {reason})"
         raise MissingFiles(source.name, [id], source.fetch, concerned) from error
 
 
-def _records_of(source: Source, file: Path) -> Iterator[tuple[int, object]]:
+def _records_of(source: Source, file: Path) -> Iterator[tuple[int, dict | Problem]]:
     with open(file, "rb") as opened:
-        head = opened.read(64)
-    if head.startswith(_LFS_POINTER):
+        head = opened.read(len(LFS_POINTER))
+    if head == LFS_POINTER:
         remedy = f"It is only a Git LFS pointer: run `git lfs pull` there, or fetch it anew.\n{source.fetch}"
         raise MissingFiles(source.name, [str(file)], remedy)
-    if head.startswith(b"PAR1"):
-        from pyarrow.parquet import read_table
-
-        return enumerate(read_table(file).to_pylist(), start=1)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-        try:
-            return enumerate(json.loads(file.read_bytes()), start=1)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file}: not JSON ({error}); fetch the file anew\n{source.fetch}") from None
-    return ((line, _json_line(text)) for line, text in enumerate(file.read_bytes().splitlines(), start=1) if text.strip())
-
-
-def _json_line(text: bytes) -> object:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return Problem("(whole row)", f"not JSON ({error}); write one JSON object per line")
+        yield from records_of(file, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{error}\n{source.fetch}") from None
 
 
 def text_of(record: dict, field: str, may_be_empty: bool = False) -> str:
@@ -260,7 +237,7 @@ def text_of(record: dict, field: str, may_be_empty: bool = False) -> str:
     if not isinstance(text, str) or not (text.strip() or may_be_empty):
         state = "is missing" if field not in record else "is empty" if text == "" else f"must be a text, got {text!r:.60}"
         raise Problem(field, f"{state}; the row has the fields {sorted(map(str, record))}")
-    return text
+    return checked_text(text, field)
 
 
 def image_of(value: object, field: str, root: Path, folders: Sequence[str] = ("",)) -> ImageSource:
@@ -287,8 +264,8 @@ def is_there(image: ImageSource) -> bool:
     if not os.path.isfile(image.path):
         return False
     with open(image.path, "rb") as file:
-        head = file.read(len(_LFS_POINTER))
-    return bool(head) and head != _LFS_POINTER
+        head = file.read(len(LFS_POINTER))
+    return bool(head) and head != LFS_POINTER
 
 
 def distance(counts: dict[str, int], sizes: dict[str, int]) -> int:

@@ -9,6 +9,7 @@ run.json        command, versions, times
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,6 +29,7 @@ from r1reward.benchmarks.scores import summarise
 from r1reward.benchmarks.settings import BenchmarkSettings, EvaluateSettings
 from r1reward.benchmarks.tasks import READINGS, TASKS, read_rows, task_results, write_task_report
 from r1reward.benchmarks.verdicts import Table, Vote
+from r1reward.data.marks import marks_of, marks_of_known_families, shown_as_text
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Backend
 from r1reward.inference.reward_model import RewardModel
@@ -147,6 +149,7 @@ def _all_votes(
     if to_do:
         max_images = max(len(row.images) for row in rows)
         reward_model = RewardModel(build_backend(settings, max_images), settings.pattern)
+        rows = shown_as_text(rows, marks_of_model(settings))
         reward_model.check_images(rows)
         judge(reward_model, rows, to_do, verdicts, settings.votes, sampling, settings.seed, on_progress)
     if rank > 0:
@@ -154,6 +157,11 @@ def _all_votes(
     while len(verdicts.finished()) < len(units):
         time.sleep(0.5)  # for the other processes; if one dies, the launcher ends all
     return verdicts.votes(), left
+
+
+def marks_of_model(settings: EvaluateSettings) -> re.Pattern:
+    """The control tokens of the model: its own, or, behind a server, those of all known families."""
+    return marks_of_known_families() if settings.backend.kind == "openai" else marks_of(load_processor(settings.model))
 
 
 def _check_task(settings: EvaluateSettings):

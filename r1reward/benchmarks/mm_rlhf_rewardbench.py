@@ -11,7 +11,8 @@ from pathlib import Path
 
 from r1reward.benchmarks.items import Parsed, Source, image_of, text_of
 from r1reward.data.frames import extraction, frame_files, sample_frames
-from r1reward.data.jsonl import Problem, path_below
+from r1reward.data.jsonl import path_below
+from r1reward.data.records import Problem
 from r1reward.data.rows import ImageSource
 
 SIZES = {"mcq": 42, "long": 37, "short": 34, "safety": 32, "video": 25}

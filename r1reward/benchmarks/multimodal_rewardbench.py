@@ -12,7 +12,7 @@ R1-Reward's released scorer splits them in the same way.
 from pathlib import Path
 
 from r1reward.benchmarks.items import Parsed, Source, image_of, raise_problems, read_records, text_of, unique_ids
-from r1reward.data.jsonl import Problem
+from r1reward.data.records import Problem
 
 # The first five are the paper's table of data sets. Bias and VQA share the other 1,706; the leaderboard's overall scores, which
 # are averages over pairs, leave 489 to 526 for bias.

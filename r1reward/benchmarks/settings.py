@@ -27,6 +27,7 @@ class BenchmarkSettings:
         levels: Difficulty levels of the shapes world.
         reading: How boxes are read: `strict`, or as published evaluations do: `last_box`, `first_box` (referring), `last_fence`
             (detection).
+        box_space: The space of the true boxes, as `data.box_space` (files in VLM-R1's format).
         num_absent: Absent categories that each image is asked for; null: all (COCO files, detection).
         max_boxes_per_category: Categories with more boxes in an image are not asked for; null: no limit (COCO files).
     """
@@ -46,6 +47,7 @@ class BenchmarkSettings:
     seed: int = 0
     levels: list[int] = field(default_factory=lambda: [1, 2, 3])
     reading: Literal["strict", "last_box", "first_box", "last_fence"] = "strict"
+    box_space: Literal["pixels", "thousand", "thousand_y_first", "unit"] | None = None
     num_absent: int | None = 3
     max_boxes_per_category: int | None = None
 

@@ -22,7 +22,7 @@ READINGS = {"referring": grounding.READINGS, "detection": detection.READINGS}
 
 
 def read_rows(settings: BenchmarkSettings, templates: Mapping[str, str] | None = None) -> list[TaskRow]:
-    """The rows of a file in VLM-R1's format (.jsonl) or of COCO annotations (.json).
+    """The rows of a file in one of VLM-R1's formats or of COCO annotations.
 
     Args:
         settings: Where the rows come from.
@@ -33,14 +33,20 @@ def read_rows(settings: BenchmarkSettings, templates: Mapping[str, str] | None =
         ValueError: With file, row, field and remedy.
     """
     if settings.path is None:
-        raise ValueError(f"benchmark.path is not set: give the file for {settings.name} (.jsonl as VLM-R1's, or COCO's .json)")
+        kinds = "rows in VLM-R1's formats, or COCO annotations"
+        raise ValueError(f"benchmark.path is not set: give the file for {settings.name} ({kinds})")
     templates, task = templates or {}, TASKS[settings.name]
     check_templates(templates)
     if templates and task not in templates:
         raise ValueError(f"template has no effect: it is for {', '.join(templates)}, and {settings.name} asks for {task}")
-    if Path(settings.path).suffix != ".json":
-        rows = read_vlm_r1(settings.path, task, settings.image_root, settings.limit, num_frames=settings.num_frames)
+    if not coco_files.is_coco(settings.path):
+        rows = read_vlm_r1(
+            settings.path, task, settings.image_root, settings.limit, num_frames=settings.num_frames,
+            box_space=settings.box_space,
+        )  # fmt: skip
         return apply_templates([row for row in rows if row.task == task], templates)
+    if settings.box_space is not None:
+        raise ValueError("benchmark.box_space has no effect on COCO annotations, whose boxes are in pixels; leave it null")
     if settings.image_root is None:
         raise ValueError("benchmark.image_root is not set: give the folder of the images of the COCO annotations")
     return coco_files.read(

@@ -13,7 +13,8 @@ counts 301 hallucination pairs as general.
 from pathlib import Path
 
 from r1reward.benchmarks.items import Parsed, Source, image_of, text_of
-from r1reward.data.jsonl import Problem
+from r1reward.data.jsonl import checked_text
+from r1reward.data.records import Problem
 
 CATEGORY_OF_PREFIX = {
     "hallucination": "hallucination",  # POVID
@@ -89,7 +90,7 @@ def _responses(record: dict) -> tuple[str, str]:
     responses = record["response"]
     if not isinstance(responses, list) or len(responses) != 2 or not all(isinstance(text, str) for text in responses):
         raise Problem("response", f"must be two texts, got {responses!r:.60}; fetch the file anew")
-    return responses[0], responses[1]
+    return checked_text(responses[0], "response"), checked_text(responses[1], "response")
 
 
 def _label(record: dict) -> int | None:

@@ -1,10 +1,12 @@
 """From `DataSettings` to rows: the training rows and the evaluation splits."""
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from r1reward.data.images import BadImages, ImageLimits
+from r1reward.data.marks import shown_as_text
 from r1reward.data.mixed import join, source_settings
+from r1reward.data.records import folder_of, rows_files
 from r1reward.data.rows import PREFERENCE, Row, to_training_row
 from r1reward.data.split import Splits, at_most, split
 from r1reward.data.templates import apply_templates, check_templates
@@ -12,12 +14,13 @@ from r1reward.data.used import check_used
 from r1reward.settings import DataSettings
 
 
-def build_splits(settings: DataSettings, templates: Mapping[str, str] | None = None) -> Splits:
+def build_splits(settings: DataSettings, templates: Mapping[str, str] | None = None, marks: re.Pattern | None = None) -> Splits:
     """Read or generate all rows; every problem is reported before anything trains.
 
     Args:
         settings: Where the rows come from.
         templates: By task, the text around the question (`r1reward.data.templates`).
+        marks: Control tokens of the model (`r1reward.data.marks.marks_of`), which prompts then show as text.
 
     Raises:
         ValueError: With file, row, field and remedy.
@@ -32,10 +35,11 @@ def build_splits(settings: DataSettings, templates: Mapping[str, str] | None = N
     tasks = {row.task for rows in (splits.train, *splits.evaluation.values()) for row in rows}
     if templates and not tasks & templates.keys():
         raise ValueError(f"template has no effect on rows of the tasks {', '.join(sorted(tasks))}; set template=none")
-    return Splits(
-        apply_templates(splits.train, templates),
-        {name: apply_templates(rows, templates) for name, rows in splits.evaluation.items()},
-    )
+    named = {"train": splits.train, **splits.evaluation}
+    named = {split: apply_templates(rows, templates) for split, rows in named.items()}
+    if marks is not None:
+        named = {split: shown_as_text(rows, marks) for split, rows in named.items()}
+    return Splits(named.pop("train"), named)
 
 
 def _read_source(name: str, settings: DataSettings) -> Splits:
@@ -59,13 +63,14 @@ def _read(settings: DataSettings) -> Splits:
         from r1reward.data.vlm_r1_jsonl import read as read_tasks
 
         rows = read_tasks(
-            settings.path, settings.task, settings.image_root, settings.limit, limits=limits, num_frames=settings.num_frames
-        )
+            settings.path, settings.task, settings.image_root, settings.limit, limits=limits, num_frames=settings.num_frames,
+            box_space=settings.box_space,
+        )  # fmt: skip
     else:
         from r1reward.data.r1_reward_jsonl import read as read_preferences
 
         rows = read_preferences(settings.path, settings.image_root, settings.limit, limits=limits)
-    root = Path(settings.path).parent if settings.image_root is None else settings.image_root
+    root = folder_of(rows_files(settings.path)[0]) if settings.image_root is None else settings.image_root
     train, held_out = split(rows, settings.held_out_fraction, settings.seed, root)
     return Splits(train, {"held_out": at_most(held_out, settings.num_eval)} if held_out else {})
 

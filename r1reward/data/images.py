@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from r1reward.data.kinds_of_files import what_it_is
+from r1reward.data.png import without_large_texts
 from r1reward.data.rows import ImageSource, Row
 
 SHOWN = 10  # problems listed in one error
@@ -141,7 +143,7 @@ def _opened(source: ImageSource, limits: ImageLimits) -> Iterator[Image.Image]:
             with open(source.path, "rb") as file:
                 data = file.read()
         with _guard(limits):
-            image = Image.open(io.BytesIO(data), formats=limits.formats)
+            image = Image.open(io.BytesIO(without_large_texts(data)), formats=limits.formats)
         with image:
             ratio = max(image.size) / min(image.size)
             if ratio > MAX_ASPECT_RATIO:
@@ -156,6 +158,8 @@ def _opened(source: ImageSource, limits: ImageLimits) -> Iterator[Image.Image]:
         remedy = "scale the image down, or raise data.max_image_pixels"
         raise ImageError(f"{name}: {pixels:,} pixels, more than the limit of {limits.max_pixels:,}; {remedy}") from None
     except UnidentifiedImageError:
+        if found := what_it_is(data):
+            raise ImageError(f"{name}: no image but {found}") from None
         reason = f"unreadable: no image of {', '.join(limits.formats)}, or one without pixels, or with a damaged header"
         raise ImageError(f"{name}: {reason}; convert it to PNG or JPEG, or remove the row") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error and more

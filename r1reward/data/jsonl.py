@@ -1,53 +1,50 @@
-"""The frame of every JSONL reader: lines to rows, and one error that lists what is wrong with a file."""
+"""The frame of every reader: records to rows, and one error that lists what is wrong with a file."""
 
-import json
+import itertools
+import logging
 import os
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from r1reward.data.images import DEFAULT_LIMITS, SHOWN, ImageLimits, image_problems
+from r1reward.data.records import Problem, folder_of, records_of, rows_files, shown
 from r1reward.data.rows import ImageSource, Row
 
+# Where rows in circulation keep their images: a path, a list of paths, or the encoded image itself.
+IMAGE_KEYS = (
+    "image", "images", "image_path", "image_paths", "image_file", "image_files", "image_url", "image_urls", "img", "imgs",
+    "img_path", "picture", "pictures", "photo",
+)  # fmt: skip
+COMMON = (*IMAGE_KEYS, "id", "category", "level")
 LARGEST_LEVEL = 2**31 - 1
-# Processors put image features in the place of these, so a text that holds one has more images than it comes with.
-_IMAGE_TOKENS = ("<|image_pad|>", "<|video_pad|>")
 _MAX_NAME, _MAX_PATH = 255, 4095  # bytes, of the file systems in use
 _ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|data:)")
+_FILE = re.compile(r"file:(?://(?:localhost(?=/))?)?")
 
-
-class Problem(Exception):
-    """One thing wrong with one field of one row, with its remedy."""
-
-    def __init__(self, field: str, text: str):
-        super().__init__(f"field {field}: {text}")
-
-
-def shown(value: object, most: int = 100) -> str:
-    """A value of a file in an error message: its `repr`, cut."""
-    try:
-        text = repr(value)
-    except RecursionError:
-        text = "a deeply nested value"
-    return text if len(text) <= most else f"{text[:most]}..."
+logger = logging.getLogger(__name__)
 
 
 def read_rows(
     path: str | Path,
     parse: Callable[[dict, int, Path], Row],
+    known: Collection[str],
     image_root: str | Path | None = None,
     limit: int | None = None,
     check_images: bool = True,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> list[Row]:
-    """Read a JSONL file, one object per line; empty lines are skipped.
+    """Read the rows of a file, a folder or a data set of the hub (`r1reward.data.records`).
 
     Ids come out unique: the second row of the same id gets "#2".
 
     Args:
-        path: The JSONL file.
-        parse: Makes a row of an object, its line (from 1) and the folder that image paths start from; raises `Problem`.
+        path: Of the rows.
+        parse: Makes a row of an object, its number (from 1) and the folder that image paths start from; raises `Problem`.
+        known: The keys that `parse` reads, beside the `COMMON` ones; others are listed in one warning.
         image_root: Folder that relative image paths start from, and that no path may leave; by default the folder of the file.
         limit: Read only this many rows, from the top.
         check_images: Decode every image once (about 10 ms each, in threads); else only see that the files are there.
@@ -57,89 +54,51 @@ def read_rows(
         ValueError: One error for the whole file that lists the first ten problems, each with its file, row (the line,
             from 1), field and remedy, and counts the rest. A row is listed with the first thing wrong with it.
     """
-    path = Path(path)
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 row, got {limit}; leave it out to read all rows")
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file; give the path of a JSONL file")
-    root = Path(os.path.abspath(path.parent if image_root is None else image_root))
     rows: list[Row] = []
-    lines: list[int] = []  # line of each row
-    problems: list[tuple[int, str]] = []
+    places: list[tuple[int, int, Path]] = []  # number of the file, row in it, image root
+    problems: list[tuple[int, int, str]] = []
     ids: set[str] = set()
-    with _open(path) as file:
-        for line, content in enumerate(file, start=1):
-            if limit is not None and len(lines) + len(problems) >= limit:
-                break
-            if not content.strip():
-                continue
-            try:
-                row = parse(_object(content), line, root)
-            except Problem as problem:
-                problems.append((line, str(problem)))
-                continue
-            row = replace(row, id=_unique(row.id, ids))
-            ids.add(row.id)
-            rows.append(row)
-            lines.append(line)
+    unread: Counter[str] = Counter()
+    files = rows_files(path)
+    records = ((number, file, *record) for number, file in enumerate(files) for record in records_of(file))
+    for number, file, line, record in itertools.islice(records, limit):
+        root = Path(os.path.abspath(folder_of(file) if image_root is None else image_root))
+        try:
+            if isinstance(record, Problem):
+                raise record
+            row = parse(record, line, root)
+        except Problem as problem:
+            problems.append((number, line, str(problem)))
+            continue
+        unread.update(str(key) for key, value in record.items() if key not in known and value is not None)
+        row = replace(row, id=_unique(row.id, ids))
+        ids.add(row.id)
+        rows.append(row)
+        places.append((number, line, root))
     if not rows and not problems:
         raise ValueError(f"{path}: the file holds no rows; write one JSON object per line")
-    remedy = f"give a readable image, or set image_root (now {root}) to the folder that image paths start from"
     for position, reason in image_problems(rows, check_images, limits).items():
-        problems.append((lines[position], f"field image: {reason}; {remedy}"))
+        number, line, root = places[position]
+        remedy = f"give a readable image, or set image_root (now {root}) to the folder that image paths start from"
+        problems.append((number, line, f"field image: {reason}; {remedy}"))
     if problems:
         problems.sort()
-        listed = [f"{path.name}, row {line}, {text}" for line, text in problems[:SHOWN]]
+        listed = [f"{files[number].name}, row {line}, {text}" for number, line, text in problems[:SHOWN]]
         rest = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         noun = "row has a problem" if len(problems) == 1 else "rows have problems"
         raise ValueError("\n  ".join([f"{path}: {len(problems)} {noun}:", *listed, *rest]))
+    if unread:
+        keys = ", ".join(f"{shown(key)} ({count} rows)" for key, count in unread.most_common(SHOWN))
+        rest = f" and {len(unread) - SHOWN} more" if len(unread) > SHOWN else ""
+        logger.warning("%s: keys that are not read: %s%s; images are read from %s", path, keys, rest, ", ".join(IMAGE_KEYS))
     return rows
 
 
-def _open(path: Path):
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from None
-
-
-def _object(content: bytes) -> dict:
-    try:
-        data = load_json(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise Problem("(whole row)", f"not UTF-8 ({error}); save the file as UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise Problem("(whole row)", f"not JSON ({error}); write one JSON object per line") from None
-    if not isinstance(data, dict):
-        raise Problem("(whole row)", f"a JSON {type(data).__name__}, not an object; write {{...}} with the fields")
-    return data
-
-
-def load_json(text: str) -> object:
-    """A JSON text, as the standard has it: without NaN and Infinity, and no key twice in one object.
-
-    Raises:
-        ValueError, RecursionError: Not JSON, or nested too deeply.
-        Problem: A key that stands twice.
-    """
-    return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise Problem(shown(twice).strip("'"), "stands twice in one object, and which one counts is unclear; keep one")
-    return data
-
-
-def _refuse(constant: str):
-    raise ValueError(f"{constant} is no JSON number")
-
-
 def checked_text(text: object, field: str, may_be_empty: bool = True) -> str:
-    """The value of a field that must be a text which tokenizers and processors take.
+    """The value of a field that must be a text which tokenizers take. What a model's own tokenizer reads as a control token is
+    seen to where the model is known (`r1reward.data.marks`).
 
     Raises:
         Problem: It is none.
@@ -153,9 +112,6 @@ def checked_text(text: object, field: str, may_be_empty: bool = True) -> str:
     except UnicodeEncodeError as error:
         half = f"\\u{ord(text[error.start]):04x}"
         raise Problem(field, f"holds {half}, half of a surrogate pair and no character; mend or remove it") from None
-    for token in _IMAGE_TOKENS:
-        if token in text:
-            raise Problem(field, f"holds {token}, which stands for an image; remove it, the prompt's images are added")
     return text
 
 
@@ -185,11 +141,36 @@ def _unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def image_sources(names: list, root: Path) -> tuple[ImageSource, ...]:
-    """The images that a row's paths name, relative ones from the root."""
-    if not all(isinstance(name, str) and name for name in names):
-        raise Problem("image", f"must be a path or a list of paths, got {shown(names)}; write the path of the image file")
-    return tuple(ImageSource(path=path_below(root, name, "image")) for name in names)
+def image_field(data: dict) -> tuple[str, list | None]:
+    """(The key under which a row has its images, what stands there as a list); None where it has none of `IMAGE_KEYS`.
+
+    Raises:
+        Problem: Two keys name different images.
+    """
+    given = {key: data[key] if isinstance(data[key], list) else [data[key]] for key in IMAGE_KEYS if data.get(key) is not None}
+    filled = {key: names for key, names in given.items() if names} or given
+    if not filled:
+        return IMAGE_KEYS[0], None
+    (key, names), *others = filled.items()
+    for other, other_names in others:
+        if other_names != names:
+            raise Problem(other, f"given as well as {key}, and they differ; keep one of them")
+    return key, names
+
+
+def image_sources(names: list, root: Path, field: str = "image") -> tuple[ImageSource, ...]:
+    """The images that a row names: paths, relative ones from the root, or structs {bytes, path} with the encoded image."""
+    return tuple(_image_source(name, root, field) for name in names)
+
+
+def _image_source(name: object, root: Path, field: str) -> ImageSource:
+    if isinstance(name, dict) and "bytes" in name:
+        if isinstance(name["bytes"], bytes) and name["bytes"]:
+            return ImageSource(data=name["bytes"])
+        name = name.get("path")
+    if not isinstance(name, str) or not name:
+        raise Problem(field, f"must be a path or a list of paths, got {shown(name)}; write the path of the image file")
+    return ImageSource(path=path_below(root, name, field))
 
 
 def path_below(root: Path, name: str, field: str) -> str:
@@ -201,6 +182,8 @@ def path_below(root: Path, name: str, field: str) -> str:
     Raises:
         Problem: It lies elsewhere, or no file can have that name.
     """
+    if name.startswith("file:"):
+        name = unquote(name[_FILE.match(name).end() :])
     if _ADDRESS.match(name):
         raise Problem(field, f"an address, {shown(name)}; download the image and write the path of its file")
     try:

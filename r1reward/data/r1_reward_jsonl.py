@@ -1,31 +1,39 @@
 """Reader for the R1-Reward training format (yfzhang114/r1_reward, README section 2.3; dataset R1-Reward-RL).
 
-One JSON object per line:
+One object per row, in any of the files of `r1reward.data.records`:
 
     question   the question the two responses answer
     message    a chat as a JSON string: one user turn whose content is one text (the whole judge prompt) and the images,
                before or after it; a text-only row has no image part and the field image: []
     answer     the better response, as ["<answer>2</answer>"]; "<answer>2</answer>", "2", ["2"] and 2 are read too
     image      path of the image, or a list of paths, in the order of the prompt; if absent, the paths inside `message`
+               (`jsonl.IMAGE_KEYS` has other spellings)
     id         optional, as are `category` and `level`
 
+Rows with `chosen` and `rejected` instead of `message` are read as well (`chosen_rejected`).
+
 Both prompt layouts in circulation are understood, "[Response 1]" alone on a line and "###### [Response 1]:". The prompt
-is cut at the responses, so that they can be shown in the other order, and put together again to the same character.
+is cut at the responses, so that they can be shown in the other order, and put together again to the same character, except
+that `<image>` at the beginning of a line before the responses is left out where the row has that image.
 """
 
 import re
 from pathlib import Path
 from typing import Any
 
+from r1reward.data import chosen_rejected
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
-from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, load_json, read_rows, shown
+from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources, read_rows
+from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import PROMPTS
+from r1reward.data.records import Problem, load_json, shown
 from r1reward.data.rows import PreferenceRow
 
 # A heading stands alone on its line: "[Response 1]", "###### [Response 1]:", "**[Response 1]:**  ".
 _HEADING = r"^[#* \t]*\[Response {number}\][: \t*\r]*$"
 # What follows the second response in the authors' prompt; our own prompts' endings are known from PROMPTS.
 _ENDING = re.compile(r"^[#*][#* \t]*Output Format\b", re.MULTILINE)
+_READ = ("question", "message", "answer", *chosen_rejected.READ)
 _ANSWER = re.compile(r"\s*(?:<answer>\s*([12])\s*</answer>|([12]))\s*")
 
 
@@ -36,37 +44,40 @@ def read(
     check_images: bool = True,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> list[PreferenceRow]:
-    """Read a JSONL file in the R1-Reward format.
+    """Read preference rows.
 
     Args:
-        path: The JSONL file; a row without an id is named by its line.
+        path: The file, or a folder or data set of the hub; a row without an id is named by its number.
         image_root, limit, check_images, limits: See `r1reward.data.jsonl.read_rows`, as are errors and ids.
     """
-    return read_rows(path, _parse, image_root, limit, check_images, limits)
+    return read_rows(path, _parse, _READ, image_root, limit, check_images, limits)
 
 
 def _parse(data: dict, line: int, root: Path) -> PreferenceRow:
+    if data.get("message") is None and "chosen" in data:
+        return chosen_rejected.parse(data, line, root)
     for field in ("question", "message", "answer"):
         if field not in data:
             raise Problem(field, f"missing, the row has {shown(sorted(data))}; add it")
     text, in_message, images_first = _read_message(data["message"])
     responses, parts = _cut(text)
-    names = data.get("image")
+    field, names = image_field(data)
     if names is None:
         names = in_message
         if not names:
             raise Problem("image", "missing, and message shows no image; write its path, or [] for a text-only row")
-    names = names if isinstance(names, list) else [names]
-    images = image_sources(names, root)
+    images = image_sources(names, root, field)
     if len(names) != len(in_message):
         counts = f"{len(names)} given, but message shows {len(in_message)}"
-        raise Problem("image", f"{counts}; give one path per image part of the message")
+        raise Problem(field, f"{counts}; give one path per image part of the message")
+    question = without_image_lines(checked_text(data["question"], "question"), len(images))
+    before = without_image_lines(parts[0], len(images))
     return PreferenceRow(
         images=images,
-        question=checked_text(data["question"], "question"),
+        question=question,
         responses=responses,
         label=_read_answer(data["answer"]),
-        prompt_parts=parts,
+        prompt_parts=(before, *parts[1:]),
         images_first=images_first,
         **common_fields(data, line),
     )

@@ -4,14 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from r1reward.data.jsonl import Problem, checked_text
+from r1reward.data.jsonl import checked_text
+from r1reward.data.records import Problem
 from r1reward.data.rows import PREFERENCE, Row, TaskRow
 
 QUESTION = "{question}"
 # A name in braces, white space and doubled braces included. JSON has a quotation mark there, and the arguments of LaTeX's
 # commands, as in \boxed{answer}, follow a letter or another argument.
 _PLACEHOLDER = re.compile(r"(?<![\w}{])\{+\s*[A-Za-z_][\w.]*\s*\}+")
-_MARKS = ("<image>", "<video>")
+_MARKS = ("<image>", "<video>", "<|image_pad|>", "<|video_pad|>")
 
 
 def check_templates(templates: Mapping[str, str]) -> None:
@@ -35,7 +36,9 @@ def check_templates(templates: Mapping[str, str]) -> None:
             raise ValueError(f"{where}: does not say where the question goes; write {QUESTION} there")
         for mark in _MARKS:
             if mark in template:
-                raise ValueError(f"{where}: holds {mark}, which would be read as text; images stand before the text anyway")
+                raise ValueError(
+                    f"field {where}: holds {mark}, for which there is no image; images stand before the text anyway"
+                )
 
 
 def apply_templates(rows: Sequence[Row], templates: Mapping[str, str]) -> list[Row]:

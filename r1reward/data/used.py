@@ -9,7 +9,7 @@ _FILE = ("path", "image_root", "held_out_fraction", "num_eval", "seed", "limit",
 USED = {  # settings that act, by reader
     "shapes": ("prompt", "num_train", "num_eval", "seed", "levels", "tasks"),
     "r1_reward_jsonl": _FILE,
-    "vlm_r1_jsonl": (*_FILE, "task", "num_frames"),
+    "vlm_r1_jsonl": (*_FILE, "task", "num_frames", "box_space"),
     "mixed": ("sources", *IMAGES),
 }
 

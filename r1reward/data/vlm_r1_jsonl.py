@@ -1,15 +1,18 @@
-"""Reader for the training format of VLM-R1 (om-ai-lab/VLM-R1, `grpo_jsonl.py`): questions about images with a known answer.
+"""Reader for the formats of VLM-R1 (om-ai-lab/VLM-R1): questions about images with a known answer.
 
-One JSON object per line:
+Of training (`grpo_jsonl.py`), one object per row, in any of the files of `r1reward.data.records`:
 
     conversations        [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]; later turns are not read;
                          the answer is a text, a number, [x1, y1, x2, y2], or a list of objects with boxes;
                          "<image>" and "<video>" in the question are taken out, images stand before the text
-    image                path of the image, or a list of paths; absent for a text-only row
+    image                path of the image, or a list of paths (`jsonl.IMAGE_KEYS` has other spellings); absent for a text-only
+                         row, which no task with boxes can have
     video                ours: path of a folder of frames, of which evenly spaced ones become the row's images in their order
     task                 ours: names the row's reward, one of those under `reward.tasks`
     accu_reward_method   VLM-R1's: the same by the names of its methods (see `METHODS`)
     id                   optional, as are `category` and `level`
+
+Of its evaluation files, such as `refcoco_val.json`, `problem` and `solution` in the place of `conversations`.
 
 A row that names no task has the one of the file (`data.task`); without that, the one that its answer has the form of: boxes
 with labels, or None, are `ovd`, one box is `rec`, and anything else is `answer`, which goes by the kind of the answer in turn.
@@ -21,12 +24,15 @@ import os
 from functools import partial
 from pathlib import Path
 
+from r1reward.data.box_space import in_pixels
 from r1reward.data.frames import FRAMES, extraction, frame_files, sample_frames
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
-from r1reward.data.jsonl import Problem, checked_text, common_fields, image_sources, path_below, read_rows, shown
+from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources, path_below, read_rows
+from r1reward.data.records import Problem, shown
 from r1reward.data.rows import PREFERENCE, ImageSource, TaskRow
 
 # The tasks of conf/reward/tasks whose first term is what VLM-R1 computes under these names.
+_READ = ("conversations", "problem", "solution", "video", "videos", "task", "accu_reward_method")
 METHODS = {
     "default": "answer",
     "mcq": "multiple_choice",
@@ -40,6 +46,7 @@ METHODS = {
     "map": "ovd_map",
     "od_ap50": "ovd_ap50",
 }
+EXAMPLE = '[{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]'
 _SPEAKERS = (("human", "user"), ("gpt", "assistant"))  # of the question and of the answer, where the turns name them
 
 
@@ -51,46 +58,57 @@ def read(
     check_images: bool = True,
     limits: ImageLimits = DEFAULT_LIMITS,
     num_frames: int = 8,
+    box_space: str | None = None,
 ) -> list[TaskRow]:
-    """Read a JSONL file in VLM-R1's format.
+    """Read rows in VLM-R1's format.
 
     Args:
-        path: The JSONL file.
+        path: The file, or a folder or data set of the hub.
         task: The task of rows that name none.
         image_root, limit, check_images, limits: See `r1reward.data.jsonl.read_rows`, as are errors and ids.
         num_frames: Frames taken of each video, at least 1.
+        box_space: The space of the true boxes (`r1reward.data.box_space`).
     """
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1 frame of a video, got {num_frames}")
-    return read_rows(path, partial(_parse, task=task, num_frames=num_frames), image_root, limit, check_images, limits)
+    parse = partial(_parse, task=task, num_frames=num_frames, box_space=box_space, limits=limits)
+    return read_rows(path, parse, _READ, image_root, limit, check_images, limits)
 
 
-def _parse(data: dict, line: int, root: Path, task: str | None, num_frames: int) -> TaskRow:
-    turns = data.get("conversations")
-    example = '[{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]'
-    if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns[:2]):
-        raise Problem("conversations", f"must be a question and an answer, got {shown(turns)}; write {example}")
-    for turn, speakers in zip(turns, _SPEAKERS, strict=False):
-        if turn.get("from", speakers[0]) not in speakers:
-            raise Problem(
-                "conversations", f"not a question and then an answer, but from {shown(turn['from'])}; write {example}"
-            )
-    question, answer = turns[0].get("value"), turns[1].get("value")
+def _parse(
+    data: dict, line: int, root: Path, task: str | None, num_frames: int, box_space: str | None, limits: ImageLimits
+) -> TaskRow:
+    in_turns = data.get("conversations") is not None or data.get("problem") is None
+    question, answer = _turns(data.get("conversations")) if in_turns else (data["problem"], data.get("solution"))
+    asked, answered = ("conversations", "conversations") if in_turns else ("problem", "solution")
     if _is_boxes(answer):
         answer = json.dumps(answer)
     if not isinstance(question, str) or not _without_marks(question):
-        raise Problem("conversations", f"the question must be a text, got {shown(question)}; write {example}")
+        raise Problem(asked, f"the question must be a text, got {shown(question)}; write {EXAMPLE}")
     if not isinstance(answer, str | int | float) or isinstance(answer, bool) or not str(answer).strip():
-        raise Problem("conversations", f"the answer must be a text or a number, got {shown(answer)}; write {example}")
+        raise Problem(answered, f"the answer must be a text or a number, got {shown(answer)}; write {EXAMPLE}")
     if isinstance(answer, float) and not math.isfinite(answer):
-        raise Problem("conversations", f"the answer {answer} is too large for a number; write it as a text")
-    return TaskRow(
+        raise Problem(answered, f"the answer {answer} is too large for a number; write it as a text")
+    row = TaskRow(
         images=_images(data, question, root, num_frames),
-        prompt=checked_text(_without_marks(question), "conversations"),
-        solution=checked_text(str(answer), "conversations"),
+        prompt=checked_text(_without_marks(question), asked),
+        solution=checked_text(str(answer), answered),
         task=_task(data, str(answer), task),
         **common_fields(data, line),
     )
+    return in_pixels(row, box_space, answered, limits)
+
+
+def _turns(turns: object) -> tuple[object, object]:
+    """What the question and the answer say."""
+    if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns[:2]):
+        raise Problem("conversations", f"must be a question and an answer, got {shown(turns)}; write {EXAMPLE}")
+    for turn, speakers in zip(turns, _SPEAKERS, strict=False):
+        if turn.get("from", speakers[0]) not in speakers:
+            raise Problem(
+                "conversations", f"not a question and then an answer, but from {shown(turn['from'])}; write {EXAMPLE}"
+            )
+    return turns[0].get("value"), turns[1].get("value")
 
 
 def _is_boxes(answer: object) -> bool:
@@ -108,15 +126,25 @@ def _without_marks(question: str) -> str:
 
 def _images(data: dict, question: str, root: Path, num_frames: int) -> tuple[ImageSource, ...]:
     """The row's images, or the frames of its video."""
-    names, video = data.get("image"), data.get("video")
-    names = [] if names is None else names if isinstance(names, list) else [names]
+    (field, names), video = image_field(data), _video(data)
+    names = names or []
     if names and video is not None:
-        raise Problem("video", "given as well as image; leave one of them out, or write the video's frames as images")
+        raise Problem("video", f"given as well as {field}; leave one of them out, or write the video's frames as images")
     for mark, given in (("image", len(names)), ("video", int(video is not None))):
         if question.count(f"<{mark}>") > given:
             counts = f"{given} given, but the question has {question.count(f'<{mark}>')} times <{mark}>"
             raise Problem(mark, f"{counts}; give a path for each, or take <{mark}> out of a question without {mark}s")
-    return image_sources(names, root) if video is None else _frames(video, root, num_frames)
+    return image_sources(names, root, field) if video is None else _frames(video, root, num_frames)
+
+
+def _video(data: dict) -> object:
+    """What a row names as its one video; None where it has none."""
+    videos = data.get("videos")
+    if data.get("video") is not None or not videos:
+        return data.get("video")
+    if isinstance(videos, list) and len(videos) > 1:
+        raise Problem("videos", f"one video is read in a row, got {len(videos)}; make a row of each")
+    return videos[0] if isinstance(videos, list) else videos
 
 
 def _frames(video: object, root: Path, num_frames: int) -> tuple[ImageSource, ...]:

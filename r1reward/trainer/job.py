@@ -26,6 +26,7 @@ from accelerate.utils import broadcast_object_list
 from r1reward.benchmarks.accuracy import measure, num_completions
 from r1reward.data.build import bad_images, build_splits, training_dataset
 from r1reward.data.fingerprint import changes, fingerprint
+from r1reward.data.marks import marks_of
 from r1reward.data.rows import PREFERENCE, Row
 from r1reward.data.split import Splits
 from r1reward.inference.reward_model import RewardModel
@@ -84,7 +85,7 @@ class Job:
         check_adapter(settings.adapter, settings.model)
         resolve(settings.model.path)
         check_installed(settings)
-        splits = build_splits(settings.data, settings.template)
+        splits = build_splits(settings.data, settings.template, marks_of(load_processor(settings.model)))
         evaluated = splits.evaluation.values() if settings.trainer.evaluate else ()
         scored = [row for rows in evaluated for row in rows if row.task != PREFERENCE]  # pairs are judged without a reward
         reward = build_reward(settings.reward, [*splits.train, *scored], context_of(settings))

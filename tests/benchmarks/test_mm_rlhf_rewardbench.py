@@ -10,7 +10,7 @@ import pytest
 from r1reward.benchmarks.items import MissingFiles
 from r1reward.benchmarks.mm_rlhf_rewardbench import SIZES, official_category, released_category
 from r1reward.benchmarks.read import read_benchmark
-from r1reward.data.jsonl import Problem
+from r1reward.data.records import Problem
 
 # (category, questions, pairs); of the 46 questions and 170 pairs.
 QUESTIONS = [("mcq", 10, 42), ("long", 10, 37), ("short", 10, 34), ("safety", 6, 32), ("video", 10, 25)]

@@ -10,7 +10,7 @@ import pytest
 from r1reward.benchmarks.items import MissingFiles
 from r1reward.benchmarks.multimodal_rewardbench import EDITIONS, official_category, read_outputs
 from r1reward.benchmarks.read import read_benchmark
-from r1reward.data.jsonl import Problem
+from r1reward.data.records import Problem
 
 # (published category, form of the id, number of pairs); only the first name is certain to be the published one.
 PARTS = [

@@ -55,15 +55,19 @@ def test_detections_count_labels_that_were_asked_for(rows):
 
 def test_rows_of_other_tasks_are_left_aside(tmp_path):
     lines = [
-        '{"task": "rec", "conversations": [{"value": "Where?"}, {"value": "[1, 2, 3, 4]"}]}',
+        '{"task": "rec", "image": "a.png", "conversations": [{"value": "Where?"}, {"value": "[1, 2, 3, 4]"}]}',
         '{"task": "yes_no", "conversations": [{"value": "Is it?"}, {"value": "yes"}]}',
     ]
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     assert [row.task for row in read_rows(BenchmarkSettings("referring", path=str(tmp_path / "rows.jsonl")))] == ["rec"]
 
 
 def test_templates_stand_around_the_questions_of_a_file(tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"conversations": [{"value": "Where?"}, {"value": "[1, 2, 3, 4]"}]}')
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    (tmp_path / "rows.jsonl").write_text(
+        '{"image": "a.png", "conversations": [{"value": "Where?"}, {"value": "[1, 2, 3, 4]"}]}'
+    )
     benchmark = BenchmarkSettings("referring", path=str(tmp_path / "rows.jsonl"))
     templates = {"rec": '{question} Give JSON, {"bbox_2d": [1, 2, 3, 4]}.', "ovd": "{question}"}
     assert [row.prompt for row in read_rows(benchmark)] == ["Where?"]

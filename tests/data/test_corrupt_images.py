@@ -190,7 +190,9 @@ def with_image(number: int, name: str) -> tuple:
     """A row that shows the image, and its reader: of both formats in turn."""
     rng = random.Random(number)
     if number % 2:
-        return task(rng) | {"image": name, "id": str(number)}, lambda path: vlm_r1_jsonl.read(path, "rec")
+        return task(rng, answer="yes") | {"image": name, "id": str(number), "task": "yes_no"}, lambda path: vlm_r1_jsonl.read(
+            path, "rec"
+        )
     return preference(rng) | {"image": name, "id": str(number)}, r1_reward_jsonl.read
 
 

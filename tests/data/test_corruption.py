@@ -15,6 +15,7 @@ from PIL import Image
 from r1reward.data import r1_reward_jsonl, vlm_r1_jsonl
 from r1reward.data.build import training_dataset
 from r1reward.data.images import decode_columns, open_image
+from r1reward.data.marks import marks_of, shown_as_text
 from r1reward.data.rows import PreferenceRow, Row
 from r1reward.models.tiny import build_processor
 
@@ -42,7 +43,7 @@ def processor():
 
 def survives(rows: list[Row], processor) -> None:
     """To the dataset, its images decoded, through the chat template and the processor: as the trainer does."""
-    for row in decode_columns(training_dataset(rows).to_list()):
+    for row in decode_columns(training_dataset(shown_as_text(rows, marks_of(processor))).to_list()):
         text = processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
         inputs = processor(text=[text], images=[row["images"]] if row["images"] else None, return_tensors="pt")
         assert len(inputs.get("image_grid_thw", ())) == len(row["images"])
@@ -189,7 +190,7 @@ def p_half(rng, row):
 
 
 def p_image_token(rng, row):
-    return preference(rng, **{rng.choice("ab"): rng.choice(["<|image_pad|>", "x<|video_pad|>"])}), "message"
+    return preference(rng, **{rng.choice("ab"): rng.choice(["<|image_pad|>", "x<|video_pad|>"])}), READ
 
 
 def p_wrong_question(rng, row):
@@ -283,7 +284,7 @@ def t_half(rng, row):
 
 
 def t_image_token(rng, row):
-    return task(rng, *rng.choice([("x<|image_pad|>", "y"), ("x", "<|video_pad|>")])), "conversations"
+    return task(rng, *rng.choice([("x<|image_pad|>", "y"), ("x <|video_pad|>", "z")])), READ
 
 
 def t_wrong_turns(rng, row):
@@ -320,7 +321,11 @@ def t_several_images(rng, row):
 
 
 def t_text_only(rng, row):
-    return {key: value for key, value in task(rng, "2 + 2?", 4).items() if key != "image"}, READ
+    return {key: value for key, value in task(rng, "2 + 2?", 4).items() if key != "image"} | {"task": "number"}, READ
+
+
+def t_boxes_without_an_image(rng, row):
+    return {key: value for key, value in row.items() if key != "image"} | rng.choice([{}, {"task": "ovd_map"}]), "image"
 
 
 def t_wrong_task(rng, row):
@@ -338,7 +343,7 @@ def t_task_and_method(rng, row):
 TASK_KINDS = [
     *BOTH, t_odd_text, t_odd_text, t_huge, t_half, t_image_token, t_wrong_turns, t_wrong_turns, t_wrong_question,
     t_wrong_answer, t_number_as_answer, t_infinite_answer, t_too_few_images, t_several_images, t_text_only,
-    t_wrong_task, t_wrong_method, t_task_and_method,
+    t_boxes_without_an_image, t_wrong_task, t_wrong_method, t_task_and_method,
 ]  # fmt: skip
 
 

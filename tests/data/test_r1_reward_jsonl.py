@@ -203,7 +203,7 @@ def test_a_byte_order_mark_and_optional_fields(write):
         (entry(image="/etc/passwd"), "image", "'/etc/passwd' lies outside of"),
         (entry(image="folder/../../a.png"), "image", "lies outside of"),
         (entry(image="https://example.com/a.png"), "image", "an address, 'https://example.com/a.png'"),
-        (entry(image="file:///etc/passwd"), "image", "an address"),
+        (entry(image="file:///etc/passwd"), "image", "lies outside of"),
         (entry(image="data:image/png;base64," + "A" * 5000), "image", "an address"),
         (entry(image="a\0.png"), "image", "no file can have the name 'a\\x00.png'"),
         (entry(image="a" * 256), "image", "no file can have the name"),
@@ -217,7 +217,6 @@ def test_a_byte_order_mark_and_optional_fields(write):
         (entry(level=2**31), "level", "must be a whole number"),
         (entry(question="half \ud83d"), "question", "holds \\ud83d, half of a surrogate pair"),
         (entry(message=chat(BRACKETS + "\ud83d")), "message", "half of a surrogate pair"),
-        (entry(message=chat(BRACKETS + "<|image_pad|>")), "message", "stands for an image"),
         (entry(message="[" * 100_000), "message", "not a JSON chat"),
         (entry(message='[{"role": "user", "content": [{"type": []}]}]'), "message", "only text and image are read"),
         (entry(message='[{"role": "user", "role": "user"}]'), "role", "stands twice in one object"),
@@ -234,7 +233,7 @@ def test_each_bad_row_is_named_with_file_row_field_and_reason(write, bad, field,
 
 def test_a_missing_an_empty_and_a_binary_file(write, tmp_path):
     assert "there is no such file" in problem(tmp_path / "absent.jsonl")
-    assert "there is no such file" in problem(tmp_path)
+    assert "a folder that holds no rows" in problem(tmp_path)
     assert "the file holds no rows" in problem(write("", "  "))
     (tmp_path / "latin.jsonl").write_bytes(json.dumps(entry()).encode() + b"\n\xff\xfe\n")
     assert "row 2, field (whole row): not UTF-8" in problem(tmp_path / "latin.jsonl")

@@ -51,7 +51,7 @@ def test_image_root_and_limit(tmp_path):
 def test_each_method_of_vlm_r1_is_a_task_of_ours(method, tmp_path):
     from tests.reference_config import composed
 
-    (row,) = read(write(tmp_path, {"conversations": turns(), "accu_reward_method": method}), task=None)
+    (row,) = read(write(tmp_path, {"image": "a.png", "conversations": turns(), "accu_reward_method": method}), task=None)
     assert row.task in composed().reward.tasks
 
 
@@ -101,7 +101,9 @@ def test_a_wrong_row_is_named_with_field_and_remedy(row, message, tmp_path):
     ],
 )
 def test_without_a_task_the_form_of_the_answer_decides(answer, task, tmp_path):
-    (row,) = read(write(tmp_path, {"conversations": turns(answer=answer)}), task=None)
+    path = write(tmp_path, {"image": "a.png", "conversations": turns(answer=answer)})
+    Image.new("RGB", (40, 50)).save(tmp_path / "a.png")
+    (row,) = read(path, task=None)
     assert row.task == task
     (row,) = read(write(tmp_path, {"conversations": turns(answer=answer)}), task="judged")
     assert row.task == "judged"

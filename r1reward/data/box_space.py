@@ -1,0 +1,102 @@
+"""True boxes in pixels of their image, from whichever space the data has them in (`data.box_space`).
+
+    null               they must be pixels, and look like it: else every box of a file in another space has IoU 0 for ever
+    pixels             they are pixels, whatever they look like: edges outside of the image are meant so
+    thousand, thousand_y_first, unit    as `r1reward.models.coordinates` defines them; converted to pixels
+
+Rows whose task begins with `rec` or `ovd` have boxes, all in their first image.
+"""
+
+import json
+from dataclasses import replace
+
+from r1reward.data.images import ImageError, ImageLimits, upright_size
+from r1reward.data.records import Problem
+from r1reward.data.rows import TaskRow
+from r1reward.models.coordinates import Box, Size, coordinates_of
+from r1reward.rewards import boxes
+
+_EXTENT = {"unit": 1.0, "thousand": 1000.0, "thousand_y_first": 1000.0}
+# How far an edge may lie outside, as annotators' rounding explains: so many pixels, or that part of the side.
+_PIXELS, _PART = 2.0, 0.01
+
+
+def has_boxes(task: str) -> bool:
+    """Whether the answers of a task are boxes, by its name."""
+    return task.partition("_")[0] in ("rec", "ovd")
+
+
+def in_pixels(row: TaskRow, space: str | None, field: str, limits: ImageLimits) -> TaskRow:
+    """The row with its true boxes in pixels of its first image. A solution that is none of its task stays as it is, for the
+    check of solutions.
+
+    Args:
+        row: Of any task.
+        space: As in the module's head.
+        field: Where the row has its solution, for the message.
+        limits: Of images.
+
+    Raises:
+        Problem: The row has boxes and no image, or boxes that are not in that space.
+    """
+    if not has_boxes(row.task):
+        return row
+    if not row.images:
+        raise Problem("image", f"missing, and the task {row.task} asks for boxes in an image; write its path")
+    is_one = row.task.startswith("rec")
+    try:
+        truth = boxes.true_box(row.solution) if is_one else boxes.true_detections(row.solution)
+        size = upright_size(row.images[0], limits) if truth else None
+    except (ImageError, ValueError):  # each is reported by a check of its own
+        return row
+    if not truth or space == "pixels":
+        return row
+    found = [truth] if is_one else [one.box for one in truth]
+    if space is None:
+        _look_like_pixels(found, size, field)
+        return row
+    limit = _EXTENT[space]
+    if wrong := [box for box in found if not _inside(box, (limit, limit), _PART * limit)]:
+        raise Problem(
+            field, f"the box {list(wrong[0])} is not within 0 to {limit:g}, as box_space={space} says; correct one of them"
+        )
+    space_of = coordinates_of("", None, space)
+    converted = [[round(edge, 2) for edge in space_of.to_pixels(box, size)] for box in found]
+    if is_one:
+        return replace(row, solution=json.dumps(converted[0]))
+    listed = [{"bbox_2d": box, "label": one.label} for box, one in zip(converted, truth, strict=True)]
+    text = json.dumps(listed, ensure_ascii=False)
+    return replace(row, solution=f"{boxes.FENCE}json\n{text}\n{boxes.FENCE}" if boxes.FENCE in row.solution else text)
+
+
+def not_pixels(found: list[Box], size: Size) -> str | None:
+    """Why these cannot be boxes in pixels of an image of that size; None where they can."""
+    width, height = size
+    largest = max(edge for box in found for edge in box)
+    if largest <= 1.0 and min(size) > 2:
+        return f"the box {list(found[0])} lies within one pixel of the image, as if it were fractions of {width} x {height}"
+    tolerance = max(_PIXELS, _PART * max(size))
+    wrong = next((box for box in found if not _inside(box, size, tolerance)), None)
+    return None if wrong is None else f"the box {list(wrong)} lies outside of the image of {width} x {height} pixels"
+
+
+def _look_like_pixels(found: list[Box], size: Size, field: str):
+    reason = not_pixels(found, size)
+    if reason is None:
+        return
+    largest = max(edge for box in found for edge in box)
+    if largest <= 1.0:
+        remedy = "set box_space=unit if they are"
+    elif largest <= 1000 and min(edge for box in found for edge in box) >= 0:
+        remedy = (
+            "set box_space=thousand if the file's boxes are thousandths, or scale them if they are of an image of another size"
+        )
+    else:
+        remedy = "scale the boxes if they are of an image of another size"
+    settings = "data.box_space, or benchmark.box_space in an evaluation; =pixels takes them as they are"
+    raise Problem(field, f"{reason}; {remedy} ({settings})")
+
+
+def _inside(box: Box, size: tuple[float, float], tolerance: float) -> bool:
+    x1, y1, x2, y2 = box
+    return min(x1, y1) >= -tolerance and x2 <= size[0] + tolerance and y2 <= size[1] + tolerance
