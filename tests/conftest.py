@@ -40,3 +40,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no shared data beside the checkout; point R1REWARD_SHARED_DATA at a folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """The folder of small inputs from practice: R1REWARD_SHARED_CASES, or shared/cases beside the checkout."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "cases"
+    folder = Path(os.environ.get("R1REWARD_SHARED_CASES") or default)
+    if not folder.is_dir():
+        pytest.skip("no shared cases beside the checkout; point R1REWARD_SHARED_CASES at a folder that holds them")
+    return folder

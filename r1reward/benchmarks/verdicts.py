@@ -24,7 +24,7 @@ class Vote:
         order: "forward" shows the responses as the row has them, "backward" shows them swapped.
         vote: Number of the sample, 0 to K - 1.
         choice: The response said to be better, 1 or 2 in the order shown; None if that could not be read.
-        rejection: The fault of the format (`rewards.verdict.REJECTIONS`), None if there is none; a choice may be read all the same.
+        rejection: The fault of the format (`rewards.verdict.REJECTIONS`), None if there is none; there may be a choice anyway.
         tokens: Length of the text in tokens.
         text: What the reward model wrote.
     """

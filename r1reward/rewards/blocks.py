@@ -52,7 +52,8 @@ def read_blocks(text: str) -> Blocks:
 
 def read_answer(text: str) -> Blocks:
     """One answer block at the end of the text, whatever stands before it: for rewards that leave the reasoning to the format
-    term. The text before is the reasoning; what a think block at the beginning says about answer tags is a part of it.
+    term. The text before is the reasoning. Answer tags may be mentioned in a think block at the beginning, and the answer may
+    be said there in tags before it is given; another answer in tags there is one of several.
     """
     text = text.strip()
     if not text:
@@ -71,7 +72,11 @@ def read_answer(text: str) -> Blocks:
         return Blocks("", "", "wrong_order" if ANSWER_END in before else "open_answer")
     if after:
         return Blocks("", "", "text_outside")
-    return Blocks((text[: max(thought, 0)] + before).strip(), answer.strip())
+    thoughts = text[: max(thought, 0)]
+    said = last_answer(thoughts)
+    if said is not None and said.strip(" .…") not in ("", "and", answer.strip(" .")):
+        return Blocks("", "", "several_answer")
+    return Blocks((thoughts + before).strip(), answer.strip())
 
 
 def first_answer(text: str) -> str | None:

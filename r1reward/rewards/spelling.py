@@ -1,7 +1,7 @@
 r"""The usual spellings of an answer: what frames it, and what stands for the same characters.
 
-    unframed      an answer without code fences, emphasis, dollar signs, quotes, `\boxed{}`, {"answer": ...}, GLM's box tokens and
-                  "The answer is", in English or Chinese
+    unframed      an answer without code fences, emphasis, dollar signs, quotes, `\boxed{}`, {"answer": ...}, GLM's box tokens
+                  and "The answer is", in English or Chinese
     plain         LaTeX within a line of text as plain characters: `12\,\text{cm}` -> 12 cm
 
 Both take time linear in the length of the text and raise for none.

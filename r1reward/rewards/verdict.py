@@ -110,12 +110,11 @@ def _released_format_fault(text: str) -> str | None:
 
 
 def _last_number(text: str) -> int | None:
-    """1 or 2 if that is the value of the last number in the text ("Response 2", "2.0", "01", but not "#2" or "-2"); else None."""
-    last = None
-    for last in _NUMBER.finditer(text):
-        pass
-    if last is None or last["sign"]:
+    """1 or 2 if that is the value of the last number in the text ("Response 2", "2.0", "01", not "#2" or "-2"); else None."""
+    numbers = list(_NUMBER.finditer(text))
+    if not numbers or numbers[-1]["sign"]:
         return None
+    last = numbers[-1]
     whole, fraction = last["whole"].lstrip("0"), (last["fraction"] or "").strip("0")
     return int(whole) if whole in ("1", "2") and not fraction else None  # as text: it may have a million digits
 

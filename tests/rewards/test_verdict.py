@@ -81,14 +81,21 @@ def test_strict_rejects_the_format(text, reason):
     assert not parse(text).ok and not parse(text).formatted
 
 
-SPELLINGS = """2 | Response 2 | Response #2 | **2** | $2$ | \\boxed{2} | \\boxed{\\text{Response 2}} | 2. | (2) | [2] | "2" | 2.0 |
-Response 2 is better. | The better response is Response 2. | The answer is 2 | Answer: 2 | So the correct answer is **2**. |
-```\n2\n``` | ```JSON\n{"answer": 2}\n``` | {"answer": "2"} | <|begin_of_box|>2<|end_of_box|> | the second response | second |
-The second one is better. | Response two | 2, because it is right | 2 is better | I choose response 2. | Option 2 | the latter |
-Response 2 is better because it does not invent a dog. | Response 2: it counts all 5 dogs | \uff12 | \u7b2c\u4e8c\u4e2a\u56de\u7b54\u66f4\u597d |
+SPELLINGS = """2 | Response 2 | Response #2 | **2** | $2$ | \\boxed{2} |
+\\boxed{\\text{Response 2}} | 2. | (2) | [2] | "2" | 2.0 |
+Response 2 is better. | The better response is Response 2. |
+The answer is 2 | Answer: 2 | So the correct answer is **2**. |
+```\n2\n``` | ```JSON\n{"answer": 2}\n``` | {"answer": "2"} |
+<|begin_of_box|>2<|end_of_box|> | the second response | second |
+The second one is better. | Response two | 2, because it is right |
+2 is better | I choose response 2. | Option 2 | the latter |
+Response 2 is better because it does not invent a dog. | Response 2: it counts all 5 dogs |
+\uff12 | \u7b2c\u4e8c\u4e2a\u56de\u7b54\u66f4\u597d |
 \u56de\u7b542\u66f4\u597d\u3002 | \u7b54\u6848\u662f2\u3002 | \u56de\u7b54\u4e8c"""
-NO_CHOICE = """ | 0 | 3 | 12 | 1.5 | -2 | 2/10 | 2 > 1 | 1 and 2 | 2, or 1 | Not 2 but 1 | not 2 | Neither response 2 nor 1 | both | neither of them |
-Response 2 is better than Response 1 | Response 2 is worse | Response 2 is wrong. | Response 2? | If response 2 | two cats | 1 cat |
+NO_CHOICE = """ | 0 | 3 | 12 | 1.5 | -2 | 2/10 |
+2 > 1 | 1 and 2 | 2, or 1 | Not 2 but 1 | not 2 | Neither response 2 nor 1 | both | neither of them |
+Response 2 is better than Response 1 | Response 2 is worse | Response 2 is wrong. |
+Response 2? | If response 2 | two cats | 1 cat |
 I would rather not say. | Response 12 | 1. Wait, 2 | the image | Response 2 isn't better"""
 
 
