@@ -190,7 +190,7 @@ def _of_pairs(judged: BothOrders) -> list[Outcome]:
     for row, (forward, backward) in both:
         choices = forward.verdict.choice, backward.verdict.choice
         right = ((choices[0] == row.label) + (choices[1] == row.swapped().label)) / 2
-        formatted = sum(choice is not None for choice in choices) / 2
+        formatted = (forward.verdict.formatted + backward.verdict.formatted) / 2
         found.append(Outcome(right, formatted, (forward.tokens + backward.tokens) / 2, {FORMAT: formatted}))
     return found
 

@@ -26,7 +26,7 @@ class BothOrders:
 
     def summary(self) -> dict:
         """The rates of `r1reward.benchmarks.scores.summarise` (protocol both_orders) with 95 % bootstrap intervals over items,
-        `format_rate` (the share of parsable verdicts) in the place of `unparsable_rate`, and accuracy by category.
+        `format_rate` (the share of well-formed verdicts) in the place of `malformed_rate`, and accuracy by category.
         """
         items = [Item(row, row.id, row.category) for row in self.rows]
         judged = zip(ORDERS, (self.forward, self.backward), strict=True)
@@ -37,12 +37,13 @@ class BothOrders:
         ]
         benchmark = Benchmark("rows", items, sizes={}, notes={})
         scores = summarise(benchmark, Table.build(items, votes, requests(benchmark, "both_orders")))
-        overall, unparsable = scores["overall"], scores["overall"]["unparsable_rate"]
-        formatted = {"mean": 1 - unparsable["mean"], "low": 1 - unparsable["high"], "high": 1 - unparsable["low"]}
+        overall, malformed = scores["overall"], scores["overall"]["malformed_rate"]
+        formatted = {"mean": 1 - malformed["mean"], "low": 1 - malformed["high"], "high": 1 - malformed["low"]}
         return {
             "n": overall["n"],
             **{name: overall[name] for name in ("accuracy", "both_orders_correct", "flip_rate", "first_position_rate")},
             "format_rate": formatted,
+            "unparsable_rate": overall["unparsable_rate"],
             "mean_completion_tokens": overall["mean_tokens"]["mean"],
             "by_category": {
                 category: {"n": block["n"], "accuracy": block["accuracy"]} for category, block in scores["by_category"].items()

@@ -211,6 +211,7 @@ def _our_row(results: dict) -> str:
         "flip_rate": "flips",
         "first_position_rate": "names the first",
         "unparsable_rate": "unparsable",
+        "malformed_rate": "not well formed",
     }
     numbers = [f"{words} {_share(overall[name])} %" for name, words in rates.items() if overall[name]]
     edition = f" ({results['edition']})" if results["edition"] else ""

@@ -52,7 +52,8 @@ def summarise(
         flip_rate            share of items whose preferred response changes with the order; so does one that has a majority
                              in one order only. Both None where one order is judged.
         first_position_rate  share of the parsable votes that name the response shown first, averaged over items with any
-        unparsable_rate      share of all votes
+        unparsable_rate      share of all votes without a choice that could be read
+        malformed_rate       share of all votes that do not keep to the format, with or without a choice
         mean_tokens          length of a vote's text in tokens
         acc_plus             mm_rlhf_rewardbench only: share of groups (questions) all of whose pairs are right, in both
                              orders where both are judged
@@ -182,6 +183,7 @@ def _ratios(benchmark: Benchmark, table: Table, marks: Marks, rules: Rules) -> d
         ratios["flip_rate"] = _Ratio((marks.choices[:, 0] != marks.choices[:, 1]).astype(float), ones)
     ratios["first_position_rate"] = _Ratio(named_first / np.maximum(parsable, 1), (parsable > 0).astype(float))
     ratios["unparsable_rate"] = _Ratio((num_sampled - parsable) / num_sampled, ones)
+    ratios["malformed_rate"] = _Ratio(np.where(judged, table.malformed, 0).sum((1, 2)) / num_sampled, ones)
     ratios["mean_tokens"] = _Ratio(np.where(judged, table.tokens, 0).sum((1, 2)) / num_sampled, ones, is_share=False)
     if benchmark.name in _WITH_GROUPS:
         ratios["acc_plus"] = _Ratio(marks.right.sum(1).astype(float), num_orders.astype(float), whole_groups=True)

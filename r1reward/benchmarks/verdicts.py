@@ -10,6 +10,7 @@ import numpy as np
 
 from r1reward.benchmarks.items import Item
 from r1reward.data.images import SHOWN
+from r1reward.rewards.verdict import is_format
 
 ORDERS = ("forward", "backward")
 
@@ -23,7 +24,7 @@ class Vote:
         order: "forward" shows the responses as the row has them, "backward" shows them swapped.
         vote: Number of the sample, 0 to K - 1.
         choice: The response said to be better, 1 or 2 in the order shown; None if that could not be read.
-        rejection: The fault of the text (`rewards.verdict.REJECTIONS`), None if there is none.
+        rejection: The fault of the format (`rewards.verdict.REJECTIONS`), None if there is none; there may be a choice anyway.
         tokens: Length of the text in tokens.
         text: What the reward model wrote.
     """
@@ -72,12 +73,14 @@ class Table:
         choices: (N, 2, K) int8, the response said to be better in the numbering of the FORWARD order: 1 is `responses[0]` of
             the row in both orders; 0 is none (unparsable, or not judged).
         tokens: (N, 2, K) int64, lengths in tokens, 0 where not judged.
+        malformed: (N, 2, K) bool, the text does not keep to the format, whether or not a choice could be read.
     """
 
     ids: tuple[str, ...]
     judged: np.ndarray
     choices: np.ndarray
     tokens: np.ndarray
+    malformed: np.ndarray
 
     @classmethod
     def build(
@@ -107,7 +110,7 @@ class Table:
             judged[position[id], ORDERS.index(order)] = True
         choices = np.zeros((len(ids), 2, num_votes), dtype=np.int8)
         tokens = np.zeros((len(ids), 2, num_votes), dtype=np.int64)
-        seen = np.zeros((len(ids), 2, num_votes), dtype=bool)
+        malformed, seen = np.zeros((2, len(ids), 2, num_votes), dtype=bool)
         unwanted, repeated = [], []
         for vote in votes:
             i, order = position.get(vote.item), ORDERS.index(vote.order)
@@ -118,6 +121,7 @@ class Table:
             else:
                 seen[i, order, vote.vote] = True
                 tokens[i, order, vote.vote] = vote.tokens
+                malformed[i, order, vote.vote] = not is_format(vote.rejection)
                 if vote.choice is not None:
                     choices[i, order, vote.vote] = vote.choice if order == 0 else 3 - vote.choice
         missing = [_name(ids[i], ORDERS[order], k) for i, order, k in np.argwhere(judged[:, :, None] & ~seen)]
@@ -125,7 +129,7 @@ class Table:
         problems = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
         if problems:
             raise ValueError("\n  ".join(["the votes do not fit the items and orders to judge:", *problems]))
-        return cls(ids, judged, choices, tokens)
+        return cls(ids, judged, choices, tokens, malformed)
 
     @property
     def num_votes(self) -> int:

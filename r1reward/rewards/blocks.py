@@ -52,22 +52,31 @@ def read_blocks(text: str) -> Blocks:
 
 def read_answer(text: str) -> Blocks:
     """One answer block at the end of the text, whatever stands before it: for rewards that leave the reasoning to the format
-    term. The text before is the reasoning.
+    term. The text before is the reasoning. Answer tags may be mentioned in a think block at the beginning, and the answer may
+    be said there in tags before it is given; another answer in tags there is one of several.
     """
     text = text.strip()
     if not text:
         return Blocks("", "", "empty")
     if ANSWER not in text:
         return Blocks("", "", "no_answer")
-    if text.count(ANSWER) > 1 or text.count(ANSWER_END) > 1:
+    thought = text.find(THINK_END) if text.startswith(THINK) else -1
+    rest = text[max(thought, 0) :]
+    if ANSWER not in rest:
+        return Blocks("", "", "wrong_order")
+    if rest.count(ANSWER) > 1 or rest.count(ANSWER_END) > 1:
         return Blocks("", "", "several_answer")
-    before, rest = text.split(ANSWER)
-    answer, closed, after = rest.partition(ANSWER_END)
+    before, inside = rest.split(ANSWER)
+    answer, closed, after = inside.partition(ANSWER_END)
     if not closed:
         return Blocks("", "", "wrong_order" if ANSWER_END in before else "open_answer")
     if after:
         return Blocks("", "", "text_outside")
-    return Blocks(before.strip(), answer.strip())
+    thoughts = text[: max(thought, 0)]
+    said = last_answer(thoughts)
+    if said is not None and said.strip(" .…") not in ("", "and", answer.strip(" .")):
+        return Blocks("", "", "several_answer")
+    return Blocks((thoughts + before).strip(), answer.strip())
 
 
 def first_answer(text: str) -> str | None:
@@ -83,6 +92,23 @@ def last_answer(text: str) -> str | None:
     while (start := text.find(ANSWER, position)) >= 0 and (end := text.find(ANSWER_END, start)) >= 0:
         found, position = text[start + len(ANSWER) : end], end + len(ANSWER_END)
     return found
+
+
+def concluding_answer(text: str) -> tuple[str, str] | None:
+    """What stands before and inside the last answer block that is not a part of the thinking; None where there is none.
+
+    A block inside of a think block is a thought. One in a think block that nothing closes counts where it ends the text: the
+    closing tag was forgotten, and not the text cut off in the middle of a thought.
+    """
+    text = text.strip()
+    end = text.rfind(ANSWER_END)
+    start = text.rfind(ANSWER, 0, max(end, 0))
+    if start < 0 or ANSWER in text[end:]:
+        return None
+    is_in_thought = text.rfind(THINK, 0, start) > text.rfind(THINK_END, 0, start)
+    if is_in_thought and end + len(ANSWER_END) < len(text):
+        return None
+    return text[:start], text[start + len(ANSWER) : end]
 
 
 def tag_fault(text: str, counted: tuple[str, ...] = (THINK, THINK_END, ANSWER, ANSWER_END)) -> str | None:

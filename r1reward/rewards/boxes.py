@@ -4,7 +4,10 @@
     {"bbox_2d": [x1, y1, x2, y2], "label": "cat"}     the same with a label; "bbox" is read as well, other keys are passed over
     None, null or []                                  there is nothing to be found
 
-An answer is JSON of these, in a ```json fence or without one, and nothing else. Numbers may be negative and may have decimals;
+An answer is JSON of these, in a ```json fence or without one; loose reading also takes the other usual spellings: words around
+one answer, several fences or lines of a detection, single quotes, parentheses, other keys (`box`, `name`, x1 to y2), Qwen2-VL's
+(x1,y1),(x2,y2), GLM's tokens, and "There are no such objects". The format rewards and ground truths are read without
+them. Numbers may be negative and may have decimals;
 they are not clipped, so that a box that sticks out of the image loses overlap. Corners are not swapped: a box whose second
 corner is not below and to the right of its first is degenerate.
 
@@ -16,9 +19,10 @@ from dataclasses import dataclass
 
 from r1reward.models.coordinates import Box
 from r1reward.rewards.blocks import ANSWER, ANSWER_END
+from r1reward.rewards.box_spelling import json_texts, says_nothing
 
 REJECTIONS = (
-    "not_json",  # neither JSON nor None: cut off, or text around it
+    "not_json",  # neither JSON nor None: cut off, or, unless read loosely, text around it
     "not_a_box",  # JSON, but not of the shapes above
     "several_boxes",  # more than one box where one was asked for
     "bad_coordinates",  # not four numbers, or a number beyond all images
@@ -28,6 +32,20 @@ REJECTIONS = (
 LARGEST = 1e6  # of a coordinate: no image is so large, and areas stay exact enough to compare
 FENCE = "```"
 NOTHING = ("none", "null", '"none"')
+BOX_KEYS = (
+    "bbox_2d",
+    "bbox",
+    "box",
+    "box_2d",
+    "bounding_box",
+    "boundingBox",
+    "bounding box",
+    "coordinates",
+    "position",
+    "xyxy",
+)
+CORNER_KEYS = ("x1", "y1", "x2", "y2", "xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "x_max", "y_max")
+LABEL_KEYS = ("label", "name", "class", "category", "object", "class_name", "type")
 
 
 @dataclass(frozen=True)
@@ -55,18 +73,26 @@ class _Fault(Exception):
     """Why an answer is not read; the argument is one of `REJECTIONS`."""
 
 
-def read_box(answer: str) -> Reading:
+def read_box(answer: str, loose: bool = True) -> Reading:
     """The one box of an answer to a referring expression, or none. A list of one box is one box, of several is rejected:
     otherwise a list of guesses would be paid by one of them. A degenerate box is rejected.
+
+    Args:
+        loose: Take all usual spellings, not only JSON (see the module's head); then one box written twice is one, too.
     """
     try:
-        value = _json(answer)
-        if value == []:
+        value = _value(answer, loose)
+        if value == [] or (loose and value == {}):
             return Reading(())
         items = value if isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value) else [value]
+        if loose and [len(item) if isinstance(item, list) else 0 for item in items] == [2, 2]:
+            items = [items[0] + items[1]]  # (x1, y1), (x2, y2)
+        boxes = [_coordinates(item) if isinstance(item, list) else _box_of(item, loose) for item in items[:1]]
+        if loose and len(items) > 1 and all(item == items[0] for item in items):
+            items = items[:1]
         if len(items) > 1:
             raise _Fault("several_boxes")
-        box = _coordinates(items[0]) if isinstance(items[0], list) else _box_of(items[0])
+        (box,) = boxes
         if not is_proper(box):
             raise _Fault("degenerate")
         return Reading((Detection(box),))
@@ -74,14 +100,22 @@ def read_box(answer: str) -> Reading:
         return Reading((), str(fault))
 
 
-def read_detections(answer: str) -> Reading:
+def read_detections(answer: str, loose: bool = True) -> Reading:
     """The boxes of an answer to a detection, each an object with a label; a single object is a list of one. Degenerate boxes
     are read: they are predictions, which match nothing.
+
+    Args:
+        loose: Take all usual spellings, not only JSON (see the module's head).
     """
     try:
-        value = _json(answer)
+        value = _value(answer, loose)
+        if loose and isinstance(value, dict):
+            lists = [
+                member for member in value.values() if isinstance(member, list) and all(isinstance(i, dict) for i in member)
+            ]
+            value = lists[0] if len(value) == len(lists) == 1 else value if value else []
         items = value if isinstance(value, list) else [value]
-        return Reading(tuple(Detection(_box_of(item), _label_of(item)) for item in items))
+        return Reading(tuple(Detection(_box_of(item, loose), _label_of(item, loose)) for item in items))
     except _Fault as fault:
         return Reading((), str(fault))
 
@@ -92,7 +126,7 @@ def true_box(solution: str) -> Box | None:
     Raises:
         ValueError: It is neither one proper box nor None.
     """
-    reading = read_box(_unwrapped(solution))
+    reading = read_box(_unwrapped(solution), loose=False)
     if reading.rejection:
         raise ValueError(
             f"ground truth {solution[:80]!r} ({reading.rejection}): expected [x1, y1, x2, y2], x1 < x2, y1 < y2, or None "
@@ -107,7 +141,7 @@ def true_detections(solution: str) -> tuple[Detection, ...]:
     Raises:
         ValueError: It is neither a list of proper boxes with labels nor None.
     """
-    reading = read_detections(_unwrapped(solution))
+    reading = read_detections(_unwrapped(solution), loose=False)
     rejection = reading.rejection or ("degenerate" if not all(is_proper(found.box) for found in reading.boxes) else None)
     if rejection:
         raise ValueError(
@@ -124,8 +158,9 @@ def is_proper(box: Box) -> bool:
 
 
 def same_label(label: str) -> str:
-    """The label as labels are compared: without regard to case, and any white space as good as another."""
-    return " ".join(label.split()).casefold()
+    """The label as labels are compared: without regard to case and articles, and any white space as good as another."""
+    words = label.casefold().split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words)
 
 
 def _unwrapped(solution: str) -> str:
@@ -133,6 +168,27 @@ def _unwrapped(solution: str) -> str:
     if not isinstance(solution, str):
         raise ValueError(f"ground truth {solution!r}: expected a text, got {type(solution).__name__}")
     return solution.strip().removeprefix(ANSWER).removesuffix(ANSWER_END)
+
+
+def _value(answer: str, loose: bool):
+    """The value that the answer writes, its numbers as floats; [] for None, a list of the values where there are several."""
+    try:
+        return _json(answer)
+    except _Fault:
+        if not loose:
+            raise
+    if says_nothing(answer):
+        return []
+    texts = json_texts(answer)
+    if texts is None:
+        raise _Fault("not_json")
+    values = [_json(text) for text in texts]
+    if len(values) == 1:
+        return values[0]
+    lists = [
+        value if isinstance(value, list) and any(isinstance(i, (list, dict)) for i in value) else [value] for value in values
+    ]
+    return [item for items in lists for item in items]
 
 
 def _json(answer: str):
@@ -158,16 +214,27 @@ def _object(pairs: list[tuple]) -> dict:
     return members
 
 
-def _box_of(item) -> Box:
-    if not isinstance(item, dict) or ("bbox_2d" in item) == ("bbox" in item):
+def _box_of(item, loose: bool) -> Box:
+    """The box of an object; several keys must hold the same."""
+    if not isinstance(item, dict):
         raise _Fault("not_a_box")
-    return _coordinates(item["bbox_2d"] if "bbox_2d" in item else item["bbox"])
+    found = [item[key] for key in (BOX_KEYS if loose else BOX_KEYS[:2]) if key in item]
+    if loose and not found:
+        corners = [item[key] for key in CORNER_KEYS if key in item]
+        lists = [value for value in item.values() if isinstance(value, list)]
+        found = [corners] if len(corners) == 4 else lists if len(lists) == 1 and len(lists[0]) == 4 else []
+    if not found or (len(found) > 1 and not (loose and all(value == found[0] for value in found))):
+        raise _Fault("not_a_box")
+    return _coordinates(found[0])
 
 
-def _label_of(item: dict) -> str:
-    if not isinstance(item.get("label"), str):
+def _label_of(item: dict, loose: bool) -> str:
+    labels = [item[key] for key in (LABEL_KEYS if loose else LABEL_KEYS[:1]) if isinstance(item.get(key), str)]
+    if not labels and loose and len(item) == 1:  # {"cat": [x1, y1, x2, y2]}
+        labels = [key for key in item if key not in BOX_KEYS]
+    if not labels or ("label" in item and not isinstance(item["label"], str)):
         raise _Fault("not_a_box")
-    return item["label"]
+    return labels[0]
 
 
 def _coordinates(values) -> Box:

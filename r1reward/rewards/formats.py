@@ -5,7 +5,7 @@
     detection_format    and the answer is a list of boxes with labels, or None
 
 strict: one think block, then one answer block, white space around and between them and nothing else (`blocks.read_blocks`), the
-answer not empty and such that the reward of the task can read it (`boxes`), with or without a fence.
+answer not empty and, of boxes, nothing but their JSON (`boxes`), with or without a fence.
 
 released, as VLM-R1's code has it: that some pattern matches, with whatever else the text holds.
     think_answer        <think>.*?</think>\\s*<answer>.*?</answer> is the whole text (`format_reward` of grpo_jsonl.py): several
@@ -66,7 +66,7 @@ def box_format(text: str, semantics: str = STRICT, released_pattern: str | None 
             raise ValueError(f"unknown released_pattern {name!r}; choose one of {', '.join(_RELEASED_BOX)}")
         return _scored("no_match" if find_in_order(text, _RELEASED_BOX[name]) is None else None)
     read = _answer(text)
-    return _scored(read.rejection or boxes.read_box(read.answer).rejection)
+    return _scored(read.rejection or boxes.read_box(read.answer, loose=False).rejection)
 
 
 def detection_format(text: str, semantics: str = STRICT) -> Score:
@@ -75,7 +75,7 @@ def detection_format(text: str, semantics: str = STRICT) -> Score:
     if semantics == RELEASED:
         return think_answer(text, RELEASED)
     read = _answer(text)
-    return _scored(read.rejection or boxes.read_detections(read.answer).rejection)
+    return _scored(read.rejection or boxes.read_detections(read.answer, loose=False).rejection)
 
 
 def find_in_order(text: str, pieces: tuple[re.Pattern, ...]) -> tuple[int, int] | None:

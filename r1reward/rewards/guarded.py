@@ -16,14 +16,15 @@ import re
 import resource
 import signal
 import socket
+import time
 
 from latex2sympy2_extended import NormalizationConfig, is_expr_of_only_symbols, latex2sympy, normalize_latex
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import parse, verify
-from sympy import And, Eq, Expr, FiniteSet, Pow, Tuple, factorial, log, postorder_traversal, preorder_traversal, solve
+from sympy import And, Eq, Expr, FiniteSet, Interval, Pow, Tuple, factorial, log, postorder_traversal, preorder_traversal, solve
 from sympy.core.relational import Relational
 
-from r1reward.rewards.mathematics import split_unit
+from r1reward.rewards.units import split_unit
 
 MEMORY = 2**30  # bytes of address space of a worker
 MAX_EXPONENT = 10_000
@@ -51,7 +52,7 @@ def serve():
             channel.close()
             worker = None
             late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
-            reply = json.dumps("timeout" if late else "crashed") + "\n"
+            reply = json.dumps(["timeout" if late else "crashed", 0.0]) + "\n"
         asking.sendall(reply.encode())
 
 
@@ -68,7 +69,9 @@ def _fork() -> tuple:
         for line in theirs.makefile("r", encoding="utf-8"):
             seconds, pair = json.loads(line)
             signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends the process
-            theirs.sendall(json.dumps(grade(*pair)).encode() + b"\n")
+            start = time.process_time()
+            outcome = grade(*pair)
+            theirs.sendall(json.dumps([outcome, time.process_time() - start]).encode() + b"\n")
     finally:
         os._exit(0)
 
@@ -123,6 +126,8 @@ def _equal(gold, answer) -> bool:
         return False
     if sides and not _sides(gold):
         return _equal(gold, sides[-1]) and (is_expr_of_only_symbols(sides[0]) or _equal(gold, sides[0]))
+    if isinstance(gold, Interval) and isinstance(answer, And | Relational):
+        gold, answer = answer, gold  # verify takes [0, 1] for 0 <= x <= 1, but not the other way round
     if _is_another(gold, answer):
         return False
     digits = _digits_beyond_six(gold, answer)

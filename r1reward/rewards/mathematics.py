@@ -29,6 +29,7 @@ from pathlib import Path
 
 from r1reward.rewards import blocks
 from r1reward.rewards.score import RELEASED, Score, check_semantics
+from r1reward.rewards.spelling import NUMBER_WORDS, closing_brace, unframed
 
 REJECTIONS = (
     "too_long",  # more than MAX_LENGTH characters (released: MAX_RELEASED_LENGTH)
@@ -120,87 +121,18 @@ def released_text(text: str) -> str:
 
 # ---- An answer without its frame
 
-ANSWER_IS = re.compile(
-    r"(?:(?:(?:the|my)\s+)?(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice)(?:\s+is)?\s*[:\s]\s*){1,2}",
-    re.IGNORECASE,
-)
 _FRAME = re.compile(r"\$|(?<!\\)\\[()\[\]]")
-_WORDS = re.compile(r"[^\W\d_]{3,}(?:\s+[^\W\d_]+)*")
+_WORDS = re.compile(r"(?:[^\W\d_]{3,}|[^\W\d_]{2}\s+[^\W\d_]{3,})(?:\s+[^\W\d_]+)*")
 _INTEGER = re.compile(r"-?[0-9]{1,100}")
 
 
 def expression(answer: str) -> str:
     r"""An answer without what only frames it: dollar signs, emphasis, "The answer is", `\boxed{}`, a full stop."""
-    text = _FRAME.sub("", answer.strip().strip("*`").replace(r"\$", "")).strip()
-    said = ANSWER_IS.match(text)
-    text = text[said.end() :] if said else text
-    while (bare := _unwrapped(text.removesuffix(".").strip())) != text:
-        text = bare
-    return text
-
-
-def _unwrapped(text: str) -> str:
-    r"""The inside of `\boxed{...}` or `\text{...}`, where that is the whole text."""
-    wrapper = re.match(r"\\(?:boxed|text|mathrm)\s*\{", text)
-    return text[wrapper.end() : -1] if wrapper and _closing(text, 0) == len(text) - 1 else text
-
-
-def _closing(text: str, start: int) -> int:
-    """Where the braces opened since `start` are all closed for the first time; -1 if they are not."""
-    depth = 0
-    for brace in re.finditer(r"[{}]", text[start:]):
-        depth += 1 if brace[0] == "{" else -1
-        if depth == 0 and brace[0] == "}":
-            return start + brace.start()
-    return -1
-
-
-# ---- Units
-
-_UNITS = {
-    **{"mm": "millimeter", "cm": "centimeter", "dm": "decimeter", "m": "meter", "km": "kilometer"},
-    **{"in": "inch", "ft": "foot", "yd": "yard", "mi": "mile", "mph": "", "kmh": "kph", "unit": ""},
-    **{"mg": "milligram", "g": "gram", "kg": "kilogram", "lb": "pound", "oz": "ounce"},
-    **{"s": "second sec", "min": "minute", "h": "hour hr", "day": "", "week": "", "month": "", "year": "yr"},
-    **{"ml": "milliliter mL", "L": "liter l", "N": "newton", "J": "joule", "W": "watt", "V": "volt", "A": "ampere amp"},
-    **{"Pa": "pascal", "Hz": "hertz", "K": "kelvin", "mol": "mole", "rad": "radian", "degree": "deg", "percent": "pct"},
-    **{"dollar": "USD", "cent": "", "Ω": "ohm"},
-}
-_IRREGULAR = {"inches": "in", "feet": "ft"}
-_NAMES = {spelled: unit for unit, names in _UNITS.items() for spelled in (unit, *names.split())}
-_NAMES |= {f"{name}s": unit for name, unit in _NAMES.items() if len(name) > 1} | _IRREGULAR
-_NAMES |= {name.replace("meter", "metre").replace("liter", "litre"): unit for name, unit in _NAMES.items()}
-
-_SIGN = re.compile(r"(?:(?P<degree>\^\s*\{?\s*\\circ\s*\}?)|(?P<percent>\\?%))$")
-_UNIT = re.compile(
-    r"(?<=[0-9)}])(?:\s|~|\\[,;: ])*"
-    r"(?:\\(?:text|mathrm|mbox|textrm)\s*\{(?P<wrapped>(?:[^{}]|\{[23]\})*)\}|(?P<bare>[A-Za-z][A-Za-z/. ]+))"
-    r"(?P<power>\^?\{?[23]\}?)?$"
-)
-
-
-def split_unit(latex: str) -> tuple[str, str]:
-    r"""An expression and its unit: `5\text{ cm}^2` -> `5`, `cm^2`; the unit is empty if there is none that is known.
-
-    A single letter is a unit only as text: `2 m` may be a product.
-    """
-    if sign := _SIGN.search(latex):
-        return latex[: sign.start()].strip(), sign.lastgroup
-    found = _UNIT.search(latex)
-    unit = unit_name((found["wrapped"] or found["bare"] or "") + (found["power"] or "")) if found else ""
-    return (latex[: found.start()].strip(), unit) if unit else (latex, "")
-
-
-def unit_name(words: str) -> str:
-    """A unit in its short spelling; empty if the words are none: "square feet" -> ft^2, "meters per second" -> m/s."""
-    parts = []
-    for part in re.split(r"\s*/\s*|\s+per\s+", words.strip()):
-        found = re.fullmatch(r"(?:(square|sq|cubic|cu)\.?\s+)?([^\W\d_]+)\.?(?:\^?\{?([23])\}?)?", part)
-        if not found or found[2] not in _NAMES:
-            return ""
-        power = found[3] or {"s": "2", "c": "3"}.get((found[1] or "-")[0])
-        parts.append(_NAMES[found[2]] + (f"^{power}" if power else ""))
-    return "/".join(parts)
+    text, before = answer, None
+    while text != before:
+        before, text = text, unframed(_FRAME.sub("", text.strip().strip("*`").replace(r"\$", "")).strip())
+    word = text.lower()
+    return str(NUMBER_WORDS[word]) if word in NUMBER_WORDS else text
 
 
 # ---- The worker
@@ -209,9 +141,10 @@ def unit_name(words: str) -> str:
 class Worker:
     """Calls `r1reward.rewards.guarded.grade` in another process, which the first call starts. May be used from several threads.
 
-    Pairs that take too long earn nothing but cost time, so each one makes the worker less patient with the next: the limit is
-    halved, down to `impatient` seconds, and grows by a tenth with each pair that keeps it. A batch of nothing but hostile texts
-    then costs `impatient` seconds each. Others, which take a small part of that, are not affected.
+    Pairs that take long cost time, whether or not they end within the limit, so each one that takes more than `impatient`
+    seconds makes the worker less patient with the next: the limit is halved, down to `impatient`, and grows by a tenth with
+    each pair that takes less. A batch of nothing but hostile texts then costs `impatient` seconds each. Others, which take a
+    small part of that, are not affected.
 
     Our own process is not forked (it may hold CUDA and threads), and nothing is pickled.
 
@@ -241,15 +174,16 @@ class Worker:
             try:
                 if self._process is None or self._process.poll() is not None:
                     self._start()
-                outcome = self._ask([self.seconds if patient else self.limit, pair])
+                outcome, used = self._ask([self.seconds if patient else self.limit, pair])
             except (OSError, ValueError):  # the other process is stuck or gone
-                outcome = "crashed"
+                outcome, used = "crashed", 0.0
                 self._stop()
             except BaseException:  # Ctrl-C: the reply to come would be taken for that to the next pair
                 self._stop()
                 raise
             if not patient:
-                self.limit = min(self.seconds, max(self.impatient, self.limit * (0.5 if outcome == "timeout" else 1.1)))
+                is_slow = outcome == "timeout" or used > self.impatient
+                self.limit = min(self.seconds, max(self.impatient, self.limit * (0.5 if is_slow else 1.1)))
             return outcome
 
     def close(self):
@@ -281,7 +215,8 @@ class Worker:
                 "mathematics cannot be compared: run `python -m r1reward.rewards.guarded` to see what is missing"
             )
 
-    def _ask(self, request: list) -> str:
+    def _ask(self, request: list) -> tuple[str, float]:
+        """The outcome, and the processor time that it took in seconds (0 where that ran out)."""
         self._channel.sendall(json.dumps(request).encode() + b"\n")
         return json.loads(self._replies.readline())
 
@@ -329,7 +264,7 @@ def _same_form(answer: str, gold: str) -> bool:
     if "\\boxed " in answer:
         answer = answer.rpartition("\\boxed ")[2].partition("$")[0]
     elif (start := max(answer.rfind("\\boxed"), -1 if "\\boxed" in answer else answer.rfind("\\fbox"))) >= 0:
-        end = _closing(answer, start)
+        end = closing_brace(answer, start)
         if end >= 0 and not answer.startswith("\\boxed{", start):
             return False
         answer = answer[start + len("\\boxed{") : end] if end >= 0 else answer

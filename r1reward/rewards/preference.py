@@ -15,8 +15,9 @@ The product makes consistency pay only for right answers: a wrong verdict earns 
 
 Where paper and released code differ, `semantics` says which is meant:
 
-    paper      A consistent text earns 1, any other 0: consistency is a bonus. Verdicts are read strictly
-               (`verdict.parse`), so a text that is no verdict has result 0 and format 0.
+    paper      A consistent text earns 1, any other 0: consistency is a bonus. The choice is read in its usual
+               spellings from the last answer block, the format strictly (`verdict.parse`): right without format
+               earns 1.0, and a text that names no response 0.
     released   Consistency is -1, 0 or +1 (inconsistent, could not be told, consistent): an inconsistent text loses.
                Result and format are read separately, as `verdict.parse(pattern="released")` does.
 

@@ -24,3 +24,8 @@ def check_semantics(semantics: str):
     """Raise a ValueError unless `semantics` is `strict` (ours) or `released` (as the published code computes it)."""
     if semantics not in SEMANTICS:
         raise ValueError(f"unknown reward semantics {semantics!r}; choose one of {SEMANTICS}")
+
+
+def shown(solution: str) -> str:
+    """A solution as error messages quote it."""
+    return repr(solution if len(solution) <= 80 else solution[:77] + "...")

@@ -1,14 +1,16 @@
 """The verdict: what a rollout's text says about which response is better.
 
-Two readings of the same text (arXiv 2505.02835 asks for both blocks, in this order):
+Format and choice are two questions (arXiv 2505.02835 pays them in two terms). Two readings of the same text:
 
-    strict      The text is one think block, then one answer block with 1 or 2 in it, white space allowed around and
-                between. All or nothing: any fault, and there is no choice. The default everywhere.
-    released    Format and choice are read separately, as the released code does. Format: the whole text matches
-                `<think>.*?</think><answer>.*?</answer>` with one opening tag of each kind and nothing between the
-                blocks; what the answer says is not part of it. Choice: the last number in the first answer block
-                ("Response 2" is 2), or, without an answer block, in the whole text. The released code hands that text
-                to a mathematics grader instead, which we do not reproduce: its exceptions paid 1.0.
+    strict      Format: the text is one think block, then one answer block with 1 or 2 in it, white space allowed around and
+                between; all or nothing. Choice: what the last answer block says in any usual spelling ("Response 2",
+                `\\boxed{2}`, "The second one is better."); an answer that names both or neither, denies or asks is none. An
+                answer block inside the think block is a thought. The default everywhere.
+    released    As the released code reads. Format: the whole text matches `<think>.*?</think><answer>.*?</answer>` with one
+                opening tag of each kind and nothing between the blocks; what the answer says is not part of it. Choice: the
+                last number in the first answer block ("Response 2" is 2), or, without an answer block, in the whole text.
+                The released code hands that text to a mathematics grader instead, which takes "-2" and "Response #2" for
+                something else than 2, as we do; its exceptions, which paid 1.0, we do not reproduce.
 
 Both take time linear in the length of the text (counts and searches, no backtracking) and raise for no text.
 """
@@ -17,16 +19,17 @@ import re
 from dataclasses import dataclass
 
 from r1reward.rewards import blocks
-from r1reward.rewards.blocks import ANSWER, ANSWER_END, THINK, THINK_END, read_blocks, tag_fault
+from r1reward.rewards.blocks import ANSWER, ANSWER_END, THINK, THINK_END, concluding_answer, read_blocks, tag_fault
+from r1reward.rewards.spelling import unframed
 
 PATTERNS = ("strict", "released")
 
 REJECTIONS = blocks.REJECTIONS + (  # released: closing tags may be many, white space between the blocks is text outside
-    "answer_not_1_or_2",  # strict: the answer block holds something else
+    "answer_not_1_or_2",  # strict: the answer block holds something else, which may still be a choice
     "unreadable_choice",  # released: the format is right, but there is no number 1 or 2 to read
 )
 
-_NUMBER = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
+_NUMBER = re.compile(r"(?P<sign>[-#])?(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]+))?")
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ class Verdict:
 
     Attributes:
         choice: The response said to be better, 1 or 2; None if that could not be read.
-        reasoning: The text that led to the choice, without tags. strict: the think block; released: all that stands
-            before the answer block. Empty if there is no choice.
-        rejection: One of `REJECTIONS`, the first fault found; None if there is none.
+        reasoning: The text that led to the choice, without tags. strict: the think block; released, and where the format is
+            wrong: all that stands before the answer block. Empty if there is no choice.
+        rejection: One of `REJECTIONS`, the first fault of the format; None if there is none.
     """
 
     choice: int | None
@@ -52,7 +55,12 @@ class Verdict:
     @property
     def formatted(self) -> bool:
         """The format is right, whether or not a choice could be read. With `strict` this is the same as `ok`."""
-        return self.rejection in (None, "unreadable_choice")
+        return is_format(self.rejection)
+
+
+def is_format(rejection: str | None) -> bool:
+    """Whether a verdict with this rejection, one of `REJECTIONS` or None, keeps to the format."""
+    return rejection in (None, "unreadable_choice")
 
 
 def parse(text: str, pattern: str = "strict") -> Verdict:
@@ -70,11 +78,12 @@ def parse(text: str, pattern: str = "strict") -> Verdict:
 
 def _strict(text: str) -> Verdict:
     read = read_blocks(text)
-    if read.rejection:
-        return Verdict(None, "", read.rejection)
-    if read.answer not in ("1", "2"):
-        return Verdict(None, "", "answer_not_1_or_2")
-    return Verdict(int(read.answer), read.reasoning, None)
+    if read.rejection is None and read.answer in ("1", "2"):
+        return Verdict(int(read.answer), read.reasoning, None)
+    rejection = read.rejection or "answer_not_1_or_2"
+    found = concluding_answer(text)
+    choice = choice_in(found[1]) if found else None
+    return Verdict(choice, _without_tags(found[0]) if choice else "", rejection)
 
 
 def _released(text: str) -> Verdict:
@@ -85,7 +94,11 @@ def _released(text: str) -> Verdict:
     choice = _last_number(answer if closed else text)
     if choice is None:
         return Verdict(None, "", rejection or "unreadable_choice")
-    return Verdict(choice, before.replace(THINK, "").replace(THINK_END, "").strip(), rejection)
+    return Verdict(choice, _without_tags(before), rejection)
+
+
+def _without_tags(text: str) -> str:
+    return text.replace(THINK, "").replace(THINK_END, "").strip()
 
 
 def _released_format_fault(text: str) -> str | None:
@@ -97,9 +110,63 @@ def _released_format_fault(text: str) -> str | None:
 
 
 def _last_number(text: str) -> int | None:
-    """1 or 2 if that is the value of the last number in the text ("Response 2", "2.0", "01"); else None."""
-    numbers = _NUMBER.findall(text)
-    if not numbers:
+    """1 or 2 if that is the value of the last number in the text ("Response 2", "2.0", "01", not "#2" or "-2"); else None."""
+    numbers = list(_NUMBER.finditer(text))
+    if not numbers or numbers[-1]["sign"]:
         return None
-    whole, fraction = numbers[-1][0].lstrip("0"), numbers[-1][1].strip("0")
+    last = numbers[-1]
+    whole, fraction = last["whole"].lstrip("0"), (last["fraction"] or "").strip("0")
     return int(whole) if whole in ("1", "2") and not fraction else None  # as text: it may have a million digits
+
+
+# ---- The choice in its usual spellings
+
+MAX_CHOICE = 500  # characters of an answer: a choice, perhaps with a sentence about it
+
+_WORDS = {"one": 1, "two": 2, "first": 1, "second": 2, "1st": 1, "2nd": 2, "former": 1, "latter": 2, "一": 1, "二": 2}
+_NOUN = "(?:responses?|answers?|options?|candidates?|assistants?|repl(?:y|ies)|choices?|outputs?|models?)"
+_NAMED = re.compile(
+    rf"\b{_NOUN}\s*(?:number\b|no\.|[#:_])?\s*[(\[]?(?P<number>1|2|one\b|two\b)(?![\w]|\.[0-9])"
+    rf"|\bthe\s+(?P<ordinal>first|second|1st|2nd|former|latter)\b|\b(?P<adjective>first|second|1st|2nd)\s+(?:one|{_NOUN})\b"
+    r"|(?:回答|回复|回应|答案|响应|答复|选项|选择|选)\s*(?P<chinese>[12一二])|第\s*(?P<counted>[12一二])"
+)
+_BARE = re.compile(
+    r"[#(\[]?\s*(?P<number>1|2|one|two|first|second|1st|2nd|一|二)(?:\.0+)?[)\]]?"
+    r"(?=$|\s*[,:;(\n–—]|\.(?!\d)|\s+-\s|\s+(?:is|was|wins|because|since)\b|更|比较|\s*是)"
+)
+_DIGITS = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?")
+_BECAUSE = re.compile(r"\b(?:because|since|as it|given that|due to)\b|因为")
+_DOUBT = re.compile(
+    r"\?|n't\b|\b(?:not|no|never|neither|nor|none|both|either|or|if|unless|unsure|uncertain|tie|equal(?:ly)?|same|wait|cannot|"
+    r"wrong|worse|worst|incorrect|inferior|weaker|bad|poor|false|inaccurate|reject\w*|errors?|mistakes?|mistaken|fail\w*|"
+    r"hallucinat\w*|loses|lost)\b|不|没|都|差|错|或|非|相同|一样"
+)
+
+
+def choice_in(answer: str) -> int | None:
+    """The response that the inside of an answer block names, 1 or 2; None if it names both or neither, denies, doubts or asks.
+
+    One of the two is named by its number or as the first or second, bare or in a sentence; a reason may follow ("2, because
+    it is right"). Other numbers may stand beside "response 2", but not beside a bare 2.
+    """
+    text = unframed(answer)
+    if len(text) > MAX_CHOICE:
+        return None
+    text = text.replace("*", "").lower().replace("、", ",")
+    if _DOUBT.search(_BECAUSE.split(text, maxsplit=1)[0]):
+        return None
+    named = {_value(found) for found in _NAMED.finditer(text)}
+    bare = _BARE.match(text)
+    named |= {_value(bare)} if bare else set()
+    numbers = {found[0] for found in _DIGITS.finditer(text)}
+    if len(named) != 1:
+        return None
+    (choice,) = named
+    if str(3 - choice) in numbers or (bare and numbers - {str(choice), f"{choice}.0"}):
+        return None
+    return choice
+
+
+def _value(found: re.Match) -> int:
+    (said,) = (part for part in found.groupdict().values() if part)
+    return _WORDS.get(said) or int(said)

@@ -31,7 +31,15 @@ def table(bench, forward, backward, tokens=None):
     """A table from what was said in each order, one text of digits per item, one digit per vote, 0 for unparsable."""
     said = {"forward": forward, "backward": backward}
     votes = [
-        Vote(each.row.id, order, k, int(digit) or None, None, tokens[order][i] if tokens else 1, "")
+        Vote(
+            each.row.id,
+            order,
+            k,
+            int(digit) or None,
+            None if int(digit) else "no_answer",
+            tokens[order][i] if tokens else 1,
+            "",
+        )
         for order in ORDERS
         for i, (each, digits) in enumerate(zip(bench.items, said[order], strict=True))
         for k, digit in enumerate(digits)
@@ -55,6 +63,7 @@ def test_numbers_of_both_orders():
         "flip_rate": 2 / 4,  # items 1 and 2
         "first_position_rate": pytest.approx((1 / 2 + 1 + 0) / 3),
         "unparsable_rate": 3 / 8,
+        "malformed_rate": 3 / 8,
         "mean_tokens": 240 / 8,
     }
     counts = {name: summary["overall"][name] for name in ("n", "groups", "undecided", "left_out")}
@@ -151,7 +160,13 @@ def test_only_the_judged_order_is_described():
     bench = benchmark([item(0)])
     votes = table(bench, ["2"], ["0"], {"forward": [10], "backward": [90]})
     overall = summarise(bench, votes, "released")["overall"]
-    assert means(overall) == {"accuracy": 0, "first_position_rate": 0, "unparsable_rate": 0, "mean_tokens": 10}
+    assert means(overall) == {
+        "accuracy": 0,
+        "first_position_rate": 0,
+        "unparsable_rate": 0,
+        "malformed_rate": 0,
+        "mean_tokens": 10,
+    }
 
 
 def test_left_out_items_are_counted():
@@ -215,7 +230,8 @@ def test_agrees_with_the_summary_of_a_training_run():
     for name in ("accuracy", "both_orders_correct", "flip_rate", "first_position_rate"):
         assert ours["overall"][name]["mean"] == pytest.approx(theirs[name]["mean"], abs=1e-14)
         assert ours["overall"][name]["low"] == pytest.approx(theirs[name]["low"], abs=0.02)
-    assert 1 - ours["overall"]["unparsable_rate"]["mean"] == pytest.approx(theirs["format_rate"]["mean"])
+    assert 1 - ours["overall"]["malformed_rate"]["mean"] == pytest.approx(theirs["format_rate"]["mean"])
+    assert ours["overall"]["unparsable_rate"] == theirs["unparsable_rate"]
     assert ours["overall"]["mean_tokens"]["mean"] == pytest.approx(theirs["mean_completion_tokens"])
     for name, block in theirs["by_category"].items():
         assert ours["by_category"][name]["accuracy"]["mean"] == pytest.approx(block["accuracy"]["mean"])
@@ -257,7 +273,7 @@ def coins(name, judges):
     for _ in range(judges):
         choices = rng.integers(1, 3, size=(len(categories), 2, 1)).astype(np.int8)
         ids = tuple(each.row.id for each in bench.items)
-        yield bench, Table(ids, np.ones((len(ids), 2), dtype=bool), choices, 5 * np.ones_like(choices))
+        yield bench, Table(ids, np.ones((len(ids), 2), dtype=bool), choices, 5 * np.ones_like(choices), choices == 0)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -286,7 +302,7 @@ def test_all_of_multimodal_rewardbench_with_15_votes_takes_seconds():
     rng = np.random.default_rng(0)
     choices = rng.integers(0, 3, size=(5211, 2, 15)).astype(np.int8)
     tokens = rng.integers(50, 300, size=choices.shape)
-    votes = Table(tuple(each.row.id for each in bench.items), np.ones((5211, 2), dtype=bool), choices, tokens)
+    votes = Table(tuple(each.row.id for each in bench.items), np.ones((5211, 2), dtype=bool), choices, tokens, choices == 0)
     start = time.perf_counter()
     summary = summarise(bench, votes)
     assert time.perf_counter() - start < 20  # about 2 s on one core

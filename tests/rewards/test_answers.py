@@ -54,12 +54,34 @@ def test_several_choices_are_none(answer):
 @pytest.mark.parametrize(
     "answer",
     each(
-        " | 12 | cat | A cat | a dog | I think B | not B | B, because it is red | B, not C | (B | B cat | answer | "
-        "The answer is not B | Option B is correct | B! | B? | \u0412 | \uff22 | B\u200b | I am sure"
+        " | 12 | cat | A cat | a dog | not B | (B | answer | "
+        "The answer is not B | Option B is wrong | B is not correct | B? | "
+        "\u0412 | B\u200b | I am sure | I choose to wait"
     ),
 )
 def test_no_choice(answer):
     assert multiple_choice(answered(answer), "B") == Score(0.0, "not_a_choice")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    each(
+        "I think B | B, because it is red | B cat | Option B is correct | "
+        "B! | \uff22 | I choose B. | B is the correct answer. | "
+        r"\boxed{B. a cat} | So the correct answer is (B) a cat. | B. figure (a) | B. not sure | B (a cat) | B, a cat"
+    ),
+)
+def test_a_choice_in_a_sentence(answer):
+    assert multiple_choice(answered(answer), "B") == Score(1.0)
+    assert multiple_choice(answered(answer), "A") == Score(0.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["\u7b54\u6848\u662fB\u3002", "\u7b54\u6848\uff1aB", "B\u3001\u7ea2\u8272\u7684\u8f66", "\u9009\u9879B", "\u6211\u9009B"],
+)
+def test_a_choice_in_chinese(answer):
+    assert multiple_choice(answered(answer), "B") == Score(1.0)
 
 
 @pytest.mark.parametrize("solution", ["", "A or B", "AB", "cat", "1", "<answer></answer>", "the cat (B)"])
@@ -114,6 +136,21 @@ def test_both_are_neither(answer, solution):
 
 
 @pytest.mark.parametrize(
+    "answer, said",
+    pairs(
+        "Yes the dog is brown. ~ yes | 'Yes' ~ yes | Yes, because it is ~ yes | "
+        "Therefore, the answer is yes. ~ yes | True ~ yes | "
+        'A. Yes ~ yes | {"answer": "Yes"} ~ yes | No dogs are visible. ~ no | '
+        '"No" ~ no | no the dog is white ~ no | False. ~ no | '
+        "\u662f\u3002 ~ yes | \u4e0d\u662f ~ no | \u6ca1\u6709 ~ no"
+    ),
+)
+def test_yes_or_no_in_the_usual_spellings(answer, said):
+    other = {"yes": "no", "no": "yes"}[said]
+    assert yes_no(answered(answer), said) == Score(1.0) and yes_no(answered(answer), other).value == 0.0
+
+
+@pytest.mark.parametrize(
     "answer",
     each(" | I do not know | know | none | not | nope | No idea | No way to tell | no-one | I have no idea | No? | yeah"),
 )
@@ -149,6 +186,35 @@ def test_exact(answer, solution, value):
 
 
 @pytest.mark.parametrize(
+    "answer, solution",
+    pairs(
+        r"**a cat** ~ a cat | Answer: a cat ~ a cat | \boxed{\text{a cat}} ~ a cat | "
+        r"the cat ~ a cat | A cat! ~ a cat | "
+        "dog\u2019s ~ dog's | tshirt ~ t-shirt | \u7ea2\u8272\u3002 ~ \u7ea2\u8272 | "
+        "The capital is Paris. ~ Paris | It is a cat ~ a cat | two ~ 2"
+    ),
+)
+def test_exact_in_the_usual_spellings(answer, solution):
+    assert exact(answered(answer), solution) == Score(1.0) == fuzzy(answered(answer), solution)
+
+
+@pytest.mark.parametrize("answer", ["The capital is not Paris.", "It is never Paris", "Paris is the capital", "Paris or Rome"])
+def test_exact_denied_or_within_more(answer):
+    assert exact(answered(answer), "Paris") == Score(0.0)
+
+
+def test_answer_tags_that_are_mentioned_while_thinking():
+    for thought in (
+        "I use <answer> tags.",
+        "Between <answer> and </answer>.",
+        "<answer>...</answer>",
+        "So <answer>B</answer>.",
+    ):
+        assert multiple_choice(f"<think>{thought}</think><answer>B</answer>", "B") == Score(1.0)
+    assert multiple_choice("<think><answer>C</answer></think><answer>B</answer>", "B") == Score(0.0, "several_answer")
+
+
+@pytest.mark.parametrize(
     "text, value",
     [("A Cat.", 1), ("<answer>dog</answer><answer>a cat...</answer>!", 1), ("<answer>a\ncat</answer>", 1), ("a \ncat", 1)]
     + [("a  cat", 0), ("The answer is a cat", 0)],
@@ -172,15 +238,56 @@ def test_the_same_number(answer, solution):
 
 @pytest.mark.parametrize(
     "answer, solution",
+    pairs(
+        r"\boxed{12} ~ 12 | $\boxed{12}$ ~ 12 | The answer is **12**. ~ 12 | "
+        r"twelve ~ 12 | twenty-one ~ 21 | 12 red apples ~ 12 | "
+        r"There are 12 apples in the image. ~ 12 | = 12 ~ 12 | about 12 ~ 12 | "
+        r"\approx 3.14 ~ 3.14 | 12, ~ 12 | 12/1 ~ 12 | "
+        r"1/2 ~ 0.5 | 0.5 ~ 1/2 | \frac{1}{2} ~ 0.5 | "
+        r"1.5 \times 10^{-3} ~ 0.0015 | 12\text{ cm} ~ 12 cm | 12~\mathrm{cm} ~ 12 cm | "
+        r"50\% ~ 50% | 0.5 ~ 50% | 50% ~ 0.5 | 50 percent ~ 50 | "
+        r"\$1,234 ~ 1234 | 12 years old ~ 12 | 7th ~ 7 | (-0.5) ~ -0.5 | "
+        "The year 2005 ~ 2005 | 1.234 thousand ~ 1234 | 3 hot dogs ~ 3 dogs | "
+        "There are 3 dogs. ~ 3 dogs | None ~ 0 | "
+        "The total number of apples is 12. ~ 12 | 12\u5398\u7c73 ~ 12 cm | "
+        "\u7b54\u6848\u662f12\u3002 ~ 12 | \uff11\uff12 ~ 12"
+    ),
+)
+def test_a_number_in_its_usual_spellings(answer, solution):
+    assert number(answered(answer), solution) == Score(1.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    each(
+        "There are not 12 apples | I see 12 or more | at least 12 | "
+        "It is 12? | 12 apples and 3 pears | between 10 and 12 | "
+        "more than 12 | 12 minus one or two | 12 times as many | "
+        "There are no 12 apples | a12 | 12 x 2 | I don't see 12"
+    ),
+)
+def test_a_number_denied_or_left_open(answer):
+    assert number(answered(answer), "12").value == 0.0
+
+
+def test_the_number_of_something_else():
+    assert number(answered("The number of cats is 3"), "3 dogs").value == 0.0
+    assert number(answered("The number of dogs is 3"), "3 dogs").value == 1.0
+
+
+@pytest.mark.parametrize(
+    "answer, solution",
     [("13", "12"), ("-12", "12"), ("0.1000000001", "0.1"), ("50", "0.5"), ("9007199254740992", "9007199254740993")]
-    + [("1" * 80 + "2", "1" * 81), ("1e400", "1e401"), ("0", "1e-400"), ("12 cm", "13 cm")],
+    + [("1" * 80 + "2", "1" * 81), ("1e400", "1e401"), ("0", "1e-400"), ("12 cm", "13 cm")]
+    + [("5 million", "5"), ("5 dozen", "5"), ("$5 million", "5"), ("0.5%", "50%"), ("0.5%", "0.5"), ("2/1", "0.5")],
 )
 def test_another_number(answer, solution):
     assert number(answered(answer), solution) == Score(0.0)
 
 
 @pytest.mark.parametrize(
-    "answer, solution", [("12 cm", "12"), ("12 m", "12 cm"), ("50%", "50"), ("3 cats", "3 dogs"), ("$5", "5")]
+    "answer, solution",
+    [("12 m", "12 cm"), ("3 cats", "3 dogs"), ("$5", "5 euro"), ("12 cm^2", "12 cm"), ("There are 12 m.", "12 cm")],
 )
 def test_another_unit(answer, solution):
     assert number(answered(answer), solution) == Score(0.0, "other_unit")
@@ -189,9 +296,9 @@ def test_another_unit(answer, solution):
 @pytest.mark.parametrize(
     "answer",
     each(
-        " | twelve | 1/2 | 5 or 6 | 5, 6 | 5 6 | 1 000 | 12,34 | 1,2 | about 5 | not 5 | nan | inf | -inf | 1_0 | "
-        "0x5 | \u0665 | 5 million | 5k | 5 dozen | 5 times 3 | 5 or more | 5x | 5! | 5^2 | --5 | 5- | 1.2.3 | 5e | "
-        "1e9999 | $5 million"
+        " | 5 or 6 | 5, 6 | 5 6 | 1 000 | 12,34 | 1,2 | not 5 | nan | inf | -inf | 1_0 | "
+        "0x5 | \u0665 | 5k | 5 times 3 | 5 or more | 5x | 5! | 5^2 | --5 | 5- | 1.2.3 | 5e | "
+        "1e9999"
     ),
 )
 @pytest.mark.parametrize("semantics", SEMANTICS)
@@ -291,7 +398,10 @@ def test_no_text_to_compare_with(function, solution, semantics):
         ("12", "12.0", "13"),
         ("3 dogs", "3", "2 dogs"),
         ("3 red dogs", "3 red dogs", "3"),
-        ("50%", "50", "0.5"),
+        ("50%", "0.5", "5"),
+        ("A. The man in red", "A", "B. The man in red"),
+        ("A. The man in red", "The man in red", "A cat"),
+        ("(C) 5 m", "(C) 5 m", "B"),
         ("$x = 5$", "5", "6"),
         ("1/2", "0.5", "2"),
         (r"2\sqrt{3}", r"\sqrt{12}", "2"),

@@ -127,7 +127,7 @@ def test_nothing_to_be_found(metric):
         (listed(item(SQUARE)), "no_answer"),
         (said(item(SQUARE)) + said(item(SQUARE)), "several_answer"),
         (said(item(SQUARE))[:-9], "open_answer"),
-        (f"<answer>```json\n{listed(item(SQUARE))}</answer>", "not_json"),
+        (f"<answer>```json\n{listed(item(SQUARE))[:-1]}</answer>", "not_json"),
         (said({"bbox_2d": SQUARE}), "not_a_box"),
         (said(item(SQUARE), item([1, 2, 3])), "bad_coordinates"),
     ],

@@ -49,7 +49,7 @@ def test_a_perfect_answer_has_exactly_one():
         (said("[10, 20, 110, 120]") + " or so", "text_outside"),
         ("<answer>[10, 20, 110, 120]", "open_answer"),
         (said("[[10, 20, 110, 120], [0, 0, 5, 5]]"), "several_boxes"),
-        (said("at [10, 20, 110, 120]"), "not_json"),
+        (said("at [10, 20, 110, 120"), "not_json"),
         (said("[110, 120, 10, 20]"), "degenerate"),
         (said("[10, 20, 110, true]"), "bad_coordinates"),
         (said('"cat"'), "not_a_box"),
@@ -65,7 +65,7 @@ def test_nothing_to_be_found():
     for nothing in ("None", "[]", "<answer> None </answer>"):
         assert iou(said("None"), nothing) == iou(said("[]"), nothing) == hit(said("None"), nothing) == Score(1.0)
         assert iou(said("[10, 20, 110, 120]"), nothing) == hit(said("[10, 20, 110, 120]"), nothing) == Score(0.0)
-        assert iou(said("nothing there"), nothing) == Score(0.0, "not_json")
+        assert iou(said("a cat there"), nothing) == Score(0.0, "not_json")
     assert iou(said("None"), TRUTH) == hit(said("None"), TRUTH) == Score(0.0)
 
 

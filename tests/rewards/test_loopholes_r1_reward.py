@@ -53,9 +53,22 @@ def test_r1_reward_fault_2_the_filter_drops_every_wrong_row_once_most_are_right(
 
 
 def test_r1_reward_fault_3_an_exception_of_the_grader_pays_one():
+    """Whatever raises; "neither of them" does not, and the released grader pays nothing for it."""
+
+    def raises(answer, truth):
+        raise TimeoutError
+
     text = "<think>?</think><answer>neither of them</answer>"
-    assert Grader()(text, ["2"]) == 1.0  # float("neither of them") raises
-    assert [terms.result for terms in PAPER.score([text] * 2, [1, 2])] == [0.0, 0.0]
+    assert Grader()(text, ["2"], grade=raises) == 1.0
+    for reward in (PAPER, RELEASED):
+        assert [terms.result for terms in reward.score([text] * 2, [1, 2])] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("answer, released", [("2", 1.0), ("Response 2", 1.0), ("Response #2", 0.0), ("-2", 0.0)])
+def test_r1_reward_the_grader_takes_a_number_with_a_sign_for_another(answer, released):
+    text = f"<think>?</think><answer>{answer}</answer>"
+    assert RELEASED.score([text], [2])[0].result == released
+    assert PAPER.score([text], [2])[0].result == (0.0 if answer == "-2" else 1.0)
 
 
 def test_r1_reward_fault_4_an_empty_solution_leaves_the_reward_of_another_row():

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1reward.rewards import blocks, mathematics
-from r1reward.rewards.mathematics import REJECTIONS, WORKER, Worker, expression, split_unit
+from r1reward.rewards.mathematics import REJECTIONS, WORKER, Worker, expression
 from r1reward.rewards.mathematics import mathematics as score
 from r1reward.rewards.score import SEMANTICS, Score
+from r1reward.rewards.units import split_unit
 
 PAIR = ("strict", "1/2", "0.5")
 HANGS = ("strict", "1", r"\binom{10000000}{5000000}")
@@ -40,6 +41,8 @@ x > 3 ~ 3 < x || 2, 1 ~ \{1, 2\} || x=-2, x=2 ~ x=2 or x=-2 || (1,2) ~ (1.0, 2) 
 2i + 3 ~ 3 + 2i || \begin{pmatrix}1\\2\end{pmatrix} ~ \begin{pmatrix}1\\ 2\end{pmatrix} || 5:3 ~ \frac{5}{3}
 50% ~ 0.5 || 0.5 ~ 50\% || 50 ~ 50% || 50 percent ~ 50 || 5 cm ~ 5 || 5 ~ 5 cm || 5 centimeters ~ 5\text{ cm}
 5\,\mathrm{m/s^2} ~ 5 \text{ m/s}^2 || 5 square feet ~ 5\text{ ft}^2 || 30° ~ 30^\circ || 30^{\circ} ~ 30 degrees
+5 \mathrm{~cm} ~ 5\text{ cm} || 5厘米 ~ 5 cm || five ~ 5 || No solution. ~ \text{no solution} || x \geq 0 ~ [0,\infty)
+<|begin_of_box|>5<|end_of_box|> ~ 5 || So the final answer is $\boxed{5}$. ~ 5 || x < 2 ~ (-\infty, 2)
 monday ~ \text{Monday} || \gamma ~ \gamma || 0 ~ \sqrt{2}\sqrt{3}-\sqrt{6}
 """),
 )
@@ -55,6 +58,7 @@ def test_equal(answer, solution):
 [1,2] ~ (1,2) || (2,1) ~ (1,2) || 3 ~ x > 3 || x \geq 3 ~ x > 3 || y = 5 ~ x = 5 || 2x = 10 ~ 5 || 7 = 5 ~ 5 || x = x ~ x = 5
 0 = 0 ~ x = 5 || (x-5)(x-7) = 0 ~ x = 5 || \infty ~ 5 || 1/0 ~ \infty || 50% ~ 5 || 5 kg ~ 5 g || 5 m^2 ~ 5 m^3
 5 m^2 ~ 5 m || 30 ~ 30x || \{1, 2\} ~ 1 < x < 2 || (2,1) ~ x = 1, y = 2 || (1,2) ~ x = 2, y = 1 || \log 2 ~ 10^{-9}
+x > 0 ~ [0,\infty) || x \geq 1 ~ [0,\infty) || one solution ~ no solution || 6厘米 ~ 5 cm || 5毫米 ~ 5 cm
 Tuesday ~ Monday || acb ~ abc || A ~ B
 """),
 )
@@ -202,6 +206,18 @@ def test_patience_shrinks_with_pairs_that_hang_and_grows_again(worker):
     for _ in range(20):
         worker(*PAIR)
     assert worker.limit == 0.5
+
+
+def test_pairs_that_end_just_before_the_limit_cost_patience_too():
+    """Each integral takes longer than `impatient`, so the limit falls until it ends them."""
+    worker = Worker(seconds=2.0, impatient=0.02)
+    worker(*PAIR)
+    limits = []
+    for k in range(8):
+        worker("strict", "5", rf"\int_0^1 x^{{x^{{x+{k}}}}} dx")
+        limits.append(worker.limit)
+    worker.close()
+    assert limits[0] <= 1.0 and limits[-1] <= 0.25
 
 
 def test_solutions_are_given_the_full_time(monkeypatch):

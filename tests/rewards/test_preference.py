@@ -114,7 +114,7 @@ def test_the_two_semantics_differ_where_the_module_says_so():
     between_blocks, worded = text(1, 1, joint="\n"), text(1, "Response 1")
     assert earned(rewarding("paper"), between_blocks, 1) == 2.0
     assert earned(rewarding("released"), between_blocks, 1) == 1.5
-    assert earned(rewarding("paper"), worded, 1) == 0.0
+    assert earned(rewarding("paper"), worded, 1) == 1.5  # right, without the format
     assert earned(rewarding("released"), worded, 1) == 2.0
     assert earned(rewarding("released"), text(1, "neither"), 1) == 0.5  # formatted, whatever the answer says
 

@@ -76,9 +76,64 @@ def test_strict_accepts(text, choice, reasoning):
         ("<THINK>a</THINK><ANSWER>1</ANSWER>", "no_think"),
     ],
 )
-def test_strict_rejects(text, reason):
-    assert parse(text) == Verdict(None, "", reason)
+def test_strict_rejects_the_format(text, reason):
+    assert parse(text).rejection == reason
     assert not parse(text).ok and not parse(text).formatted
+
+
+SPELLINGS = """2 | Response 2 | Response #2 | **2** | $2$ | \\boxed{2} |
+\\boxed{\\text{Response 2}} | 2. | (2) | [2] | "2" | 2.0 |
+Response 2 is better. | The better response is Response 2. |
+The answer is 2 | Answer: 2 | So the correct answer is **2**. |
+```\n2\n``` | ```JSON\n{"answer": 2}\n``` | {"answer": "2"} |
+<|begin_of_box|>2<|end_of_box|> | the second response | second |
+The second one is better. | Response two | 2, because it is right |
+2 is better | I choose response 2. | Option 2 | the latter |
+Response 2 is better because it does not invent a dog. | Response 2: it counts all 5 dogs |
+\uff12 | \u7b2c\u4e8c\u4e2a\u56de\u7b54\u66f4\u597d |
+\u56de\u7b542\u66f4\u597d\u3002 | \u7b54\u6848\u662f2\u3002 | \u56de\u7b54\u4e8c"""
+NO_CHOICE = """ | 0 | 3 | 12 | 1.5 | -2 | 2/10 |
+2 > 1 | 1 and 2 | 2, or 1 | Not 2 but 1 | not 2 | Neither response 2 nor 1 | both | neither of them |
+Response 2 is better than Response 1 | Response 2 is worse | Response 2 is wrong. |
+Response 2? | If response 2 | two cats | 1 cat |
+I would rather not say. | Response 12 | 1. Wait, 2 | the image | Response 2 isn't better"""
+
+
+def each(answers: str) -> list[str]:
+    return [answer.strip().replace("\\n", "\n") for answer in answers.split("|" if "<|" not in answers else " |")]
+
+
+@pytest.mark.parametrize("answer", each(SPELLINGS))
+def test_a_choice_in_its_usual_spellings(answer):
+    for text in (f"<think>a</think><answer>{answer}</answer>", f"a\n<answer>\n{answer}\n</answer>\n"):
+        assert parse(text).choice == 2 and parse(text).reasoning == "a"
+    assert parse(f"<think>a</think><answer>{answer}</answer>").formatted == (answer == "2")
+
+
+@pytest.mark.parametrize("answer", each(NO_CHOICE))
+def test_both_neither_or_a_doubt_is_no_choice(answer):
+    verdict = parse(f"<think>a</think><answer>{answer}</answer>")
+    assert verdict == Verdict(None, "", "answer_not_1_or_2")
+
+
+@pytest.mark.parametrize(
+    "text, choice, reasoning",
+    [
+        ("<answer>1</answer>", 1, ""),
+        ("<think>a<answer>1</answer>", 1, "a"),  # the closing tag was forgotten
+        ("<think>I could say <answer>1</answer> and", None, ""),  # cut off while thinking
+        ("<think>a<answer>1</answer></think>", None, ""),  # a thought
+        ("<think>or <answer>1</answer>?</think><answer>2</answer>", 2, "or <answer>1</answer>?"),
+        ("<think>a</think><answer>1</answer><answer>2</answer>", 2, "a<answer>1</answer>"),  # the last block
+        ("<think>a</think><answer>2</answer> Done.", 2, "a"),
+        ("<think>a</think><answer>1</answer><answer>2", None, ""),
+        ("<think>a</think><answer>1", None, ""),
+        ("Response 1", None, ""),
+    ],
+)
+def test_a_choice_is_read_from_the_last_answer_block(text, choice, reasoning):
+    verdict = parse(text)
+    assert (verdict.choice, verdict.reasoning) == (choice, reasoning) and not verdict.formatted
 
 
 def test_every_rejection_can_happen():
@@ -103,6 +158,9 @@ def test_every_rejection_can_happen():
         ("<think>a</think><answer>not 1 but 2</answer>", 2, None),
         ("<think>a</think><answer>10</answer>", None, "unreadable_choice"),
         ("<think>a</think><answer>neither</answer>", None, "unreadable_choice"),
+        ("<think>a</think><answer>neither of them</answer>", None, "unreadable_choice"),
+        ("<think>a</think><answer>Response #2</answer>", None, "unreadable_choice"),  # wrong for the released grader
+        ("<think>a</think><answer>-2</answer>", None, "unreadable_choice"),
         ("<think>a</think> <answer>2</answer>", 2, "text_outside"),  # white space between the blocks, as in the paper
         ("<think>a</think></think><answer>2</answer>", 2, None),  # closing tags are not counted
         ("<think>a</think><answer>1</answer></answer>", 1, None),
@@ -141,7 +199,7 @@ def test_strict_is_one_regular_expression_without_further_tags(text):
     if found and not re.search(r"</?(think|answer)>", found[1]):
         assert parse(text) == Verdict(int(found[2]), found[1].strip(), None)
     else:
-        assert parse(text).choice is None and parse(text).rejection in REJECTIONS
+        assert parse(text).rejection in REJECTIONS and parse(text).choice in (None, 1, 2)
 
 
 @settings(max_examples=200, deadline=None)
@@ -152,7 +210,7 @@ def test_no_text_raises_and_ok_means_a_choice(text, pattern):
     if verdict.ok:
         assert verdict.choice in (1, 2)
     if pattern == "strict":
-        assert verdict.ok == verdict.formatted == (verdict.choice is not None)
+        assert verdict.ok == verdict.formatted
 
 
 @pytest.mark.timeout(20)

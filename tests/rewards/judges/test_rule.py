@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,30 @@ SENTENCES = [
     ("Response 1 fits. Response 2 fits. Both are right.", None),
     ("Both responses are good. Still, I choose response 1.", 1),
     ("Neither of the responses is correct.", None),
+    # doubts, concessions, thoughts on the way
+    ("I don't think response 1 is better.", 2),
+    ("I doubt that response 2 is correct.", 1),
+    ("Response 1 is no better than response 2.", None),
+    ("Response 2 is better, although response 1 is more fluent.", 2),
+    ("Response 1, although shorter, is more accurate.", 1),
+    ("At first response 1 seems better. But the sign says STOP, which response 2 got right.", 2),
+    ("If detail matters, response 1 is better; if length matters, response 2 is better.", None),
+    # findings on both
+    ("Response 1 is wrong about the colour. Response 2 is wrong about the number.", None),
+    ("Response 1 is correct. Response 2 is also correct.", None),
+    ("Neither response is perfect, but response 2 is closer.", 2),
+    ("Response 1 is accurate, whereas response 2 contains several errors.", 1),
+    # in other words
+    ("Response 2 provides a more detailed description.", 2),
+    ("Response 1 is marginally better.", 1),
+    ("I would rate response 2 higher.", 2),
+    ("Response 1 has fewer errors.", 1),
+    ("Final answer: 2", 2),
+    ("### Verdict\nResponse 1", 1),
+    ("- **Response 1**: correct count.\n- **Response 2**: wrong count.", 1),
+    ("| | Response 1 | Response 2 |\n| Detail | 4 | 9 |\n\nResponse 2 is better.", 2),
+    ("\u7efc\u4e0a\u6240\u8ff0\uff0c\u56de\u7b542\u66f4\u597d\u3002", 2),
+    ("\u56de\u7b541\u4e0d\u6b63\u786e\uff0c\u56de\u7b542\u6b63\u786e\u3002", 2),
     # no conclusion
     ("", None),
     ("The circle is red.", None),
@@ -69,6 +95,23 @@ def test_conclusion(text, favoured):
 def test_exchanging_the_numbers_exchanges_the_conclusion(text, favoured):
     exchanged = text.translate(str.maketrans("12", "21"))
     assert conclusion(exchanged) == (None if favoured is None else 3 - favoured)
+
+
+@pytest.mark.parametrize(
+    "text, favoured", [("The first one is better.", 1), ("Response two wins.", 2), ("The latter is worse.", 1)]
+)
+def test_responses_named_in_words(text, favoured):
+    assert conclusion(text) == favoured
+
+
+def test_written_reasonings(shared_cases):
+    """Of those with a side 85 % are read right and 2 % the wrong way round; of the others 1 in 9 gets a side."""
+    cases = json.loads((shared_cases / "judge_reasonings.json").read_text())
+    read = [(case["human"], conclusion(case["reasoning"]) or 0) for case in cases]
+    sided = [said == human for human, said in read if human]
+    assert sum(sided) >= 0.85 * len(sided)
+    assert sum(human != 0 and said == 3 - human for human, said in read) <= 0.02 * len(sided)
+    assert sum(human == 0 and said != 0 for human, said in read) <= (len(read) - len(sided)) / 9
 
 
 def test_judge_compares_with_the_choice():
