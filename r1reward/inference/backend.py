@@ -42,11 +42,14 @@ class Completion:
 
     Attributes:
         text: Without special tokens.
-        tokens: Its length in tokens, the end token included.
+        tokens: Its length in tokens, the end token included; 0 where nobody says.
+        failure: Why there is no text of the model's: "refused" or "rejected" (`rewards.judges.opinion.FAILURES`); None where
+            there is one.
     """
 
     text: str
     tokens: int
+    failure: str | None = None
 
 
 class Backend(Protocol):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from r1reward.data.rows import PreferenceRow, Row
 from r1reward.inference.backend import Backend, Completion, Sampling
-from r1reward.rewards.verdict import Verdict, parse
+from r1reward.inference.readings import read_verdict
+from r1reward.rewards.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,14 @@ class Judgement:
     Attributes:
         text: What the reward model wrote.
         verdict: The parsed text.
-        tokens: Its length in tokens, the end token included.
+        tokens: Its length in tokens, the end token included; 0 where nobody says.
+        failure: Why there is no text (`Completion`); None where there is one.
     """
 
     text: str
     verdict: Verdict
     tokens: int
+    failure: str | None = None
 
 
 class RewardModel:
@@ -28,7 +31,7 @@ class RewardModel:
 
     Args:
         backend: What runs it.
-        pattern: How a verdict is parsed, `strict` or `released` (`r1reward.rewards.verdict`).
+        pattern: How a verdict is read (`r1reward.inference.readings`).
     """
 
     def __init__(self, backend: Backend, pattern: str = "strict"):
@@ -76,4 +79,4 @@ class RewardModel:
             self.backend.check_images(row)
 
     def _judgement(self, completion: Completion) -> Judgement:
-        return Judgement(completion.text, parse(completion.text, self.pattern), completion.tokens)
+        return Judgement(completion.text, read_verdict(completion.text, self.pattern), completion.tokens, completion.failure)
