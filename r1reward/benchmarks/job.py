@@ -28,6 +28,7 @@ from r1reward.benchmarks.scores import summarise
 from r1reward.benchmarks.settings import BenchmarkSettings, EvaluateSettings
 from r1reward.benchmarks.tasks import READINGS, TASKS, read_rows, task_results, write_task_report
 from r1reward.benchmarks.verdicts import Table, Vote
+from r1reward.data.prompts import prompt_digest
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Backend
 from r1reward.inference.reward_model import RewardModel
@@ -107,6 +108,7 @@ def evaluate(
                 "complete": benchmark.is_complete,
                 "edition": benchmark.edition,
                 "notes": benchmark.notes,
+                "prompt": _prompt(settings.benchmark),
                 "size_problems": benchmark.size_problems(),
             } | summarise(benchmark, table, settings.protocol, settings.buckets, settings.seed)
         write_whole(folder / "results.json", json.dumps(results, indent=2) + "\n")
@@ -160,6 +162,13 @@ def _all_votes(
     return verdicts.votes(), left
 
 
+def _prompt(settings: BenchmarkSettings) -> dict[str, str] | None:
+    """Name and digest of the judge prompt; None where the rows bring their own."""
+    if settings.name == "preferences":
+        return None
+    return {"name": settings.prompt, "digest": prompt_digest(settings.prompt)}
+
+
 def _check_task(settings: EvaluateSettings):
     """Referring expressions and detections have no orders and no votes.
 
@@ -190,6 +199,8 @@ def build_backend(settings: EvaluateSettings, max_images: int) -> Backend:
             backend.concurrency,
             backend.timeout,
             backend.attempts,
+            settings.model.min_pixels,
+            settings.model.max_pixels,
         )
     if backend.kind == "vllm":
         from r1reward.inference.vllm_backend import INSTALL_VLLM, VllmBackend

@@ -52,6 +52,10 @@ class Completion:
     failure: str | None = None
 
 
+class PromptRejected(RuntimeError):
+    """A backend does not take one row's prompt; it may take others."""
+
+
 class Backend(Protocol):
     """Anything that completes the prompts of rows."""
 
@@ -71,5 +75,6 @@ class Backend(Protocol):
 
         Raises:
             ImagesNotSeen: It does not.
+            PromptRejected: It cannot be seen with this row.
         """
         ...
