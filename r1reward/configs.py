@@ -37,8 +37,19 @@ OmegaConf.register_new_resolver("arm_name", arm_name, replace=True)
 
 
 def slug(path: str) -> str:
-    """A model's path or hub id as part of a folder's name: its last two parts, without what a name cannot hold."""
-    return re.sub(r"[^\w.+\-]+", "_", "_".join(Path(redact(path)).parts[-2:]))[-LONGEST_NAME:]
+    """A model's path or hub id as part of a folder's name: its last two parts, without what a name cannot hold.
+
+    A digest of the whole follows where another path could have the same name: two runs' "train-s0/model", "a/b_c" and "a_b/c".
+    """
+    path = Path(redact(path)).expanduser()
+    name = re.sub(r"[^\w.+\-]+", "_", "_".join(path.parts[-2:]))[-LONGEST_NAME:]
+    if (
+        path.is_absolute()
+        or len(path.parts) > 2
+        or (len(path.parts) == 2 and any(re.search(r"[^\w.+\-*]|_", part) for part in path.parts))
+    ):
+        name += f"-{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]}"
+    return name
 
 
 OmegaConf.register_new_resolver("slug", slug, replace=True)

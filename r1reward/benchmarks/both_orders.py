@@ -44,7 +44,7 @@ class BothOrders:
             **{name: overall[name] for name in ("accuracy", "both_orders_correct", "flip_rate", "first_position_rate")},
             "format_rate": formatted,
             "unparsable_rate": overall["unparsable_rate"],
-            "mean_completion_tokens": overall["mean_tokens"]["mean"],
+            "mean_completion_tokens": overall["mean_tokens"] and overall["mean_tokens"]["mean"],
             "by_category": {
                 category: {"n": block["n"], "accuracy": block["accuracy"]} for category, block in scores["by_category"].items()
             },

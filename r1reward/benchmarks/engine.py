@@ -9,12 +9,13 @@ several processes can share the units.
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1reward.benchmarks.verdicts import Vote
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Sampling
+from r1reward.inference.readings import read_verdict
 from r1reward.inference.reward_model import RewardModel
 
 SEEDS = 1_000_003  # units of another seed never share a random state
@@ -58,10 +59,11 @@ def plan(rows: Sequence[Row], requests: Sequence[tuple[str, str]], votes: int, b
 
 
 class Verdicts:
-    """The verdicts of finished units in a folder: one JSON object per line with the fields of `Vote` and its unit.
+    """The verdicts in a folder: one JSON object per line with the fields of `Vote` and the unit that made it.
 
-    Each process has a file of its own, verdicts-<rank>.jsonl; the first one's is verdicts.jsonl. Opening them drops what a
-    killed process left of an unfinished unit.
+    Each process has a file of its own, verdicts-<rank>.jsonl; the first one's is verdicts.jsonl. A unit is finished where all
+    that it asks for is there. Opening the verdicts drops what a killed process left of an unfinished unit; verdicts that the
+    plan does not ask for (of the other order, under another protocol) stay.
 
     Args:
         folder: The folder.
@@ -74,40 +76,81 @@ class Verdicts:
         self.folder, self._units, self._votes = folder, units, votes
         self.path = folder / ("verdicts.jsonl" if rank == 0 else f"verdicts-{rank}.jsonl")
         folder.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        own = self._finished_in(self.path)
-        partial.write_text("".join(line for lines in own.values() for line in lines), encoding="utf-8")
-        os.replace(partial, self.path)
+        done = self.finished()
+        dropped = {request for unit in units if unit.number not in done for request in unit.requests}
+        own = _whole_requests(self.path, votes)
+        kept = [line for request, lines in own.items() if request not in dropped for line in lines]
+        _write_lines(self.path, kept)
 
     def append(self, unit: Unit, votes: Iterable[Vote]):
         """Add a finished unit, in one piece."""
-        text = "".join(json.dumps({"unit": unit.number} | vote.to_dict()) + "\n" for vote in votes)
+        text = "".join(_line(unit.number, vote) for vote in votes)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
 
     def finished(self) -> dict[int, list[str]]:
-        """The lines of the units that some process has finished, in the order of the units."""
-        found: dict[int, list[str]] = {}
-        for path in sorted(self.folder.glob("verdicts*.jsonl")):
-            found |= self._finished_in(path)
-        return dict(sorted(found.items()))
+        """The lines of the units that are finished, in the order of the units and of what they ask for."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for path in self._paths():
+            found |= _whole_requests(path, self._votes)
+        return {
+            unit.number: [line for request in unit.requests for line in found[request]]
+            for unit in self._units
+            if all(request in found for request in unit.requests)
+        }
 
     def votes(self) -> list[Vote]:
         """All votes in the order of the units: the same however many processes and restarts wrote them."""
         return [Vote.from_dict(json.loads(line)) for lines in self.finished().values() for line in lines]
 
-    def _finished_in(self, path: Path) -> dict[int, list[str]]:
-        lines: dict[int, list[str]] = {}
-        for line in path.read_bytes().splitlines() if path.is_file() else ():
-            try:  # the last line may be torn, a damaged one is as good as missing
-                text = line.decode("utf-8")
-                lines.setdefault(json.loads(text)["unit"], []).append(text + "\n")
-            except (ValueError, TypeError, KeyError):
-                continue
-        expected = {unit.number: len(unit.requests) * self._votes for unit in self._units}
-        return {number: found for number, found in lines.items() if len(found) == expected.get(number)}
+    def read_again(self, read: Callable[[Vote], Vote]):
+        """Put what `read` makes of each vote in its place; files in which nothing changes are left alone."""
+        for path in self._paths():
+            lines = [line for lines in _whole_requests(path, self._votes).values() for line in lines]
+            records = [json.loads(line) for line in lines]
+            again = [_line(record["unit"], read(Vote.from_dict(record))) for record in records]
+            if again != lines:
+                _write_lines(path, again)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("verdicts*.jsonl"))
+
+
+def _line(unit: int, vote: Vote) -> str:
+    return json.dumps({"unit": unit} | vote.to_dict()) + "\n"
+
+
+def _write_lines(path: Path, lines: Iterable[str]):
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(lines), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _whole_requests(path: Path, votes: int) -> dict[tuple[str, str], list[str]]:
+    """The lines of each (item id, order) of which the file holds all votes, in their order."""
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:  # the last line may be torn, a damaged one is as good as missing
+            text = line.decode("utf-8")
+            record = json.loads(text)
+            vote = Vote.from_dict(record)
+            if type(record["unit"]) is int:
+                found.setdefault((vote.item, vote.order), {})[vote.vote] = text + "\n"
+        except (ValueError, TypeError, KeyError):
+            continue
+    return {
+        request: [lines[number] for number in range(votes)]
+        for request, lines in found.items()
+        if sorted(lines) == list(range(votes))
+    }
+
+
+def read_vote(vote: Vote, pattern: str) -> Vote:
+    """The vote as its text reads under a pattern (`inference.readings`)."""
+    verdict = read_verdict(vote.text, pattern)
+    return replace(vote, choice=verdict.choice, rejection=vote.failure or verdict.rejection)
 
 
 def judge(
@@ -143,7 +186,7 @@ def _shown(row: Row, order: str) -> Row:
 
 def _votes(unit: Unit, judgements) -> list[Vote]:
     return [
-        Vote(id, order, number, j.verdict.choice, j.verdict.rejection, j.tokens, j.text)
+        Vote(id, order, number, j.verdict.choice, j.failure or j.verdict.rejection, j.tokens, j.text, j.failure)
         for (id, order), drawn in zip(unit.requests, judgements, strict=True)
         for number, j in enumerate(drawn)
     ]

@@ -1,6 +1,7 @@
 """One evaluation from settings to a finished folder: read, judge what is not judged yet, score, report.
 
 config.yaml     what was asked for             verdicts.jsonl   every verdict, as it came
+evidence.json   digests of rows and weights    items.jsonl      what marking an item takes
 results.json    the numbers, and nothing else: the same for the same verdicts, however often the run was interrupted
 row.md          a row for a README, beside the published numbers
 mistakes.html   what it got wrong, with images and reasoning
@@ -13,13 +14,12 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
-from r1reward.benchmarks.engine import Verdicts, judge, plan
+from r1reward.benchmarks.engine import Verdicts, judge, plan, read_vote
+from r1reward.benchmarks.evidence import claim
 from r1reward.benchmarks.items import Benchmark
 from r1reward.benchmarks.preference_files import preference_file, shapes_benchmark
 from r1reward.benchmarks.protocols import check_votes, requests
@@ -30,11 +30,11 @@ from r1reward.benchmarks.settings import BenchmarkSettings, EvaluateSettings
 from r1reward.benchmarks.tasks import READINGS, TASKS, read_rows, task_results, write_task_report
 from r1reward.benchmarks.verdicts import Table, Vote
 from r1reward.data.marks import marks_of, marks_of_known_families, shown_as_text
+from r1reward.data.prompts import prompt_digest
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Backend
 from r1reward.inference.reward_model import RewardModel
 from r1reward.models.loading import load_model, load_processor
-from r1reward.reporting.config_diff import flatten
 from r1reward.tracking.lock import FolderLock
 from r1reward.tracking.provenance import git_commit, versions
 from r1reward.tracking.records import write_whole
@@ -74,8 +74,9 @@ def evaluate(
     """Judge, score and report; returns the results, which are also in `results.json`.
 
     Run again with the same settings in the same folder, it goes on where it was; of a finished evaluation only the reports are
-    written anew. Processes started by `accelerate launch` share the work; the first one waits for the others and reports, the
-    others return an empty dictionary.
+    written anew, also with another pattern, protocol or buckets. Rows, images or weights that are no longer those of the
+    folder's verdicts are an error (`evidence`). Processes started by `accelerate launch` share the work; the first one waits
+    for the others and reports, the others return an empty dictionary.
 
     Args:
         folder: The evaluation's folder.
@@ -109,6 +110,7 @@ def evaluate(
                 "complete": benchmark.is_complete,
                 "edition": benchmark.edition,
                 "notes": benchmark.notes,
+                "prompt": _prompt(settings.benchmark),
                 "size_problems": benchmark.size_problems(),
             } | summarise(benchmark, table, settings.protocol, settings.buckets, settings.seed)
         write_whole(folder / "results.json", json.dumps(results, indent=2) + "\n")
@@ -140,7 +142,9 @@ def _all_votes(
     sampling = settings.sampling()
     units = plan(rows, wanted, settings.votes, settings.batch_size)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    _claim(folder, settings, rank, world)
+    taken_from = claim(folder, settings, rows, rank, world)
+    if taken_from is not None:
+        print(f"verdicts of the same model on the same rows are taken from {taken_from}")
     verdicts = Verdicts(folder, units, settings.votes, rank)
     done, mine = verdicts.finished(), units[rank::world]
     to_do = [unit for unit in mine if unit.number not in done]
@@ -148,7 +152,7 @@ def _all_votes(
     on_start(total, total - left)
     if to_do:
         max_images = max(len(row.images) for row in rows)
-        reward_model = RewardModel(build_backend(settings, max_images), settings.pattern)
+        reward_model = RewardModel(build_backend(settings, max_images), settings.reading())
         rows = shown_as_text(rows, marks_of_model(settings))
         reward_model.check_images(rows)
         judge(reward_model, rows, to_do, verdicts, settings.votes, sampling, settings.seed, on_progress)
@@ -156,12 +160,21 @@ def _all_votes(
         return None, left
     while len(verdicts.finished()) < len(units):
         time.sleep(0.5)  # for the other processes; if one dies, the launcher ends all
+    if settings.benchmark.name not in TASKS:
+        verdicts.read_again(lambda vote: read_vote(vote, settings.reading()))
     return verdicts.votes(), left
 
 
 def marks_of_model(settings: EvaluateSettings) -> re.Pattern:
     """The control tokens of the model: its own, or, behind a server, those of all known families."""
     return marks_of_known_families() if settings.backend.kind == "openai" else marks_of(load_processor(settings.model))
+
+
+def _prompt(settings: BenchmarkSettings) -> dict[str, str] | None:
+    """Name and digest of the judge prompt; None where the rows bring their own."""
+    if settings.name == "preferences":
+        return None
+    return {"name": settings.prompt, "digest": prompt_digest(settings.prompt)}
 
 
 def _check_task(settings: EvaluateSettings):
@@ -194,6 +207,8 @@ def build_backend(settings: EvaluateSettings, max_images: int) -> Backend:
             backend.concurrency,
             backend.timeout,
             backend.attempts,
+            settings.model.min_pixels,
+            settings.model.max_pixels,
         )
     if backend.kind == "vllm":
         from r1reward.inference.vllm_backend import INSTALL_VLLM, VllmBackend
@@ -207,34 +222,3 @@ def build_backend(settings: EvaluateSettings, max_images: int) -> Backend:
 
     own_gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     return TransformersBackend(load_model(settings.model).to(own_gpu), load_processor(settings.model))
-
-
-def _claim(folder: Path, settings: EvaluateSettings, rank: int, world: int):
-    """See that the folder holds nothing, or an evaluation with the same settings; the first process writes the settings down.
-
-    Raises:
-        ValueError: With the settings that differ.
-    """
-    path = folder / "config.yaml"
-    mine = {name: value for name, value in asdict(settings).items() if name not in ("mistakes", "overwrite", "buckets")}
-    if settings.overwrite and world > 1:
-        raise ValueError("overwrite=true needs one process, or one would delete what another has begun")
-    while rank > 0 and not path.is_file():
-        time.sleep(0.1)  # for the first process; if it fails, the launcher ends all
-    if path.is_file() and not settings.overwrite:
-        theirs, now = flatten(yaml.safe_load(path.read_text(encoding="utf-8"))), flatten(mine)
-        lines = [
-            f"{name}: {theirs.get(name)!r} there, {now.get(name)!r} now"
-            for name in sorted(theirs.keys() | now.keys())
-            if theirs.get(name) != now.get(name)
-        ]
-        if lines:
-            raise ValueError(
-                "\n  ".join([f"{folder} holds an evaluation with other settings:", *lines])
-                + "\nSet hydra.run.dir to another folder, or overwrite=true to start it anew."
-            )
-        return
-    for old in folder.glob("verdicts*.jsonl"):
-        old.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, yaml.safe_dump(mine, sort_keys=False))

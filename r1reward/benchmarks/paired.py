@@ -53,7 +53,7 @@ class Evaluation:
         config: Its settings, nested.
         results: Its results.json.
         items: The lines of items.jsonl by id.
-        votes: All verdicts of finished units.
+        votes: All verdicts that it holds.
     """
 
     folder: Path
@@ -71,8 +71,10 @@ class Evaluation:
         benchmark = Benchmark(self.results["benchmark"], [_item(self.items[id]) for id in ids], {}, {})
         protocol, seed = self.results["protocol"], self.config["seed"]
         wanted = requests(benchmark, protocol, seed)
+        asked = set(wanted)  # the folder may hold the other order too, from another protocol
+        votes = [vote for vote in self.votes if (vote.item, vote.order) in asked or vote.item not in self.items]
         try:
-            table = Table.build(benchmark.items, self.votes, wanted, self.results["votes"])
+            table = Table.build(benchmark.items, votes, wanted, self.results["votes"])
         except ValueError as error:
             raise ValueError(f"{self.folder}: {error}\n{_AGAIN}") from None
         return mark(benchmark, table, protocol, seed)
@@ -109,21 +111,23 @@ def _read(folder: Path, name: str, parse: Callable[[str], dict]) -> dict:
 
 
 def _votes(folder: Path) -> list[Vote]:
-    """The verdicts of all processes. Of a unit that several files hold, because one of them belongs to a process that was
-    killed and not started again, the longest copy counts: it is the whole unit."""
-    units: dict[int, list[Vote]] = {}
+    """The verdicts of all processes, each once. Of one that several files hold, because one of them belongs to a process that
+    was killed and not started again, the copy in the longest piece counts: that is the whole unit."""
+    best: dict[tuple, tuple[int, int, Vote]] = {}
     for path in sorted(folder.glob("verdicts*.jsonl")):
-        found: dict[int, list[Vote]] = {}
+        units: dict[int, list[Vote]] = {}
         for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
-                found.setdefault(record["unit"], []).append(Vote.from_dict(record))
+                units.setdefault(record["unit"], []).append(Vote.from_dict(record))
             except (ValueError, TypeError, KeyError):  # torn when the process was killed
                 continue
-        for number, votes in found.items():
-            if len(votes) >= len(units.get(number, ())):
-                units[number] = votes
-    return [vote for _, votes in sorted(units.items()) for vote in votes]
+        for unit, votes in units.items():
+            for vote in votes:
+                key = (vote.item, vote.order, vote.vote)
+                if key not in best or len(votes) > best[key][1]:
+                    best[key] = unit, len(votes), vote
+    return [vote for _, _, vote in sorted(best.values(), key=lambda found: found[0])]
 
 
 def compare_evaluations(folder_a: str | Path, folder_b: str | Path, resamples: int = RESAMPLES) -> dict:

@@ -3,10 +3,13 @@
     both_orders  Both orders of every item; the accuracy of an item is the mean of the two. No majority counts as wrong.
     released     As R1-Reward's released scripts do: the preferred response is always Response 1, so a judge that always
                  says 1 scores 100 %. No majority counts as wrong. The scripts draw one verdict; with K votes the majority
-                 of this order is what the paper reports as Voting@K.
+                 of this order is what the paper reports as Voting@K. Verdicts are read as the scripts read them, unless
+                 `pattern` says otherwise (`inference.readings`).
     official     As the authors of each benchmark do:
-                 vl_rewardbench          one order per item, drawn by the seed; an item leaves the denominator without a
-                                         majority, and also with an unparsable vote among its K. The authors draw the order
+                 vl_rewardbench          one order per item, drawn by the seed; an item leaves the denominator where no
+                                         response has more than half of its K votes, unparsable ones included in K (in all
+                                         versions of the authors' scorer; its filter for unparsable votes has no effect on
+                                         the number). The authors draw the order
                                          anew for each of the K calls; here all votes of an item share one.
                  multimodal_rewardbench  the order of the data, one verdict; an unparsable one is replaced by a guess
                                          (seed 123, in the order of the data).
@@ -45,8 +48,8 @@ class Rules:
     one_vote: bool = False
 
     @property
-    def all_parsable(self) -> bool:
-        """Whether one unparsable vote leaves no majority: VL-RewardBench's scorer sorts such items out first."""
+    def of_all(self) -> bool:
+        """Whether a majority is more than half of all K votes, unparsable ones included, as in VL-RewardBench's scorer."""
         return self.undecided == "left_out"
 
 
@@ -147,7 +150,7 @@ def mark(benchmark: Benchmark, table: Table, protocol: str, seed: int = 0) -> Ma
     if len(lacking):
         item, order = lacking[0]
         raise ValueError(f"{len(lacking)} verdicts of {protocol} are not in the table; first {ids[item]!r}, {ORDERS[order]}")
-    choices = np.where(judged, majority(table.choices, rules.all_parsable), 0)
+    choices = np.where(judged, majority(table.choices, rules.of_all), 0)
     undecided = judged & (choices == 0)
     if rules.undecided == "guess":
         choices = _guessed(choices, undecided)

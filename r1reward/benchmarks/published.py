@@ -14,6 +14,10 @@ CHOSEN_FIRST = "preferred response always shown first, one order"
 RELEASED_BUCKETS = "released buckets: 301 hallucination pairs counted as general, so only overall compares"
 UNKNOWN_BUCKETS = "overall follows from the categories with neither the released nor the official sizes"
 OFFICIAL_VL = "quoted from the benchmark's authors: random order, majority of samples, undecided pairs left out"
+# Of the judge prompt in R1-Reward's scripts, the same in all three (`data.prompts.prompt_digest`); the other judges of its
+# tables and those of the benchmarks' authors have prompts of their own.
+R1_REWARD_PROMPT = "cd0817a916d40865"
+OTHER_PROMPT = "judged with another prompt than ours"
 POINTWISE = "scores each response alone, so has no order"
 QUOTED = "quoted in the paper; order of the responses not stated"
 # The paper's text calls it overall, but the mean of the seven columns gives all six rows to the digit.

@@ -12,8 +12,10 @@ from r1reward.benchmarks.items import Benchmark
 from r1reward.benchmarks.published import (
     CHOSEN_FIRST,
     OFFICIAL_VL,
+    OTHER_PROMPT,
     POINTWISE,
     QUOTED,
+    R1_REWARD_PROMPT,
     RELEASED_BUCKETS,
     UNKNOWN_BUCKETS,
     Published,
@@ -74,7 +76,7 @@ def in_words(results: dict) -> list[str]:
     rules, votes, overall = results["rules"], results["votes"], results["overall"]
     consequence = _UNDECIDED[rules["undecided"]]
     if votes > 1:
-        unreadable = "a tie, or one vote that cannot be read," if rules["undecided"] == "left_out" else "a tie"
+        unreadable = "no more than half of all votes for either" if rules["undecided"] == "left_out" else "a tie"
         decided = f"The majority of {votes} votes decides in each order; {unreadable} {consequence}"
     else:
         decided = f"A verdict that cannot be read {consequence}"
@@ -194,6 +196,10 @@ def _remarks(row: Published, results: dict) -> list[str]:
     }
     notes = row.note.replace(QUOTED, QUOTED.replace("; ", ", ")).split("; ")
     remarks = [note for note in notes if note and not as_ours.get(note)]
+    prompt = results.get("prompt")
+    same = prompt is None or (CHOSEN_FIRST in notes and prompt["digest"] == R1_REWARD_PROMPT)
+    if not same and POINTWISE not in notes:  # what scores each response alone has no such prompt
+        remarks.append(OTHER_PROMPT)
     if as_ours[RELEASED_BUCKETS] and row.benchmark == "vl_rewardbench" and not {RELEASED_BUCKETS, UNKNOWN_BUCKETS} & set(notes):
         remarks.append(OFFICIAL_BUCKETS)
     return remarks
@@ -215,10 +221,11 @@ def _our_row(results: dict) -> str:
     }
     numbers = [f"{words} {_share(overall[name])} %" for name, words in rates.items() if overall[name]]
     edition = f" ({results['edition']})" if results["edition"] else ""
+    prompt = f", judge prompt {_escape(short_name(results['prompt']['name']))}" if results.get("prompt") else ""
     return (
-        f"Our row: {_escape(results['benchmark'])}{edition}, protocol {results['protocol']}, {results['buckets']} buckets, "
-        f"{votes} per item and order, n = {overall['n']:,} items. {_ORDERS[results['rules']['orders']]} "
-        f"Overall {', '.join(numbers)}; 95 % bootstrap intervals over questions."
+        f"Our row: {_escape(results['benchmark'])}{edition}{prompt}, protocol {results['protocol']}, "
+        f"{results['buckets']} buckets, {votes} per item and order, n = {overall['n']:,} items. "
+        f"{_ORDERS[results['rules']['orders']]} Overall {', '.join(numbers)}; 95 % bootstrap intervals over questions."
     )
 
 
@@ -295,7 +302,7 @@ def _by_category(results: dict, width: int):
 
     def add(name: str, block: dict, n: str, style: str = ""):
         shares = [_share(block[key], interval=False) for _, key in rates]
-        tokens = f"{block['mean_tokens']['mean']:.0f}"
+        tokens = DASH if block["mean_tokens"] is None else f"{block['mean_tokens']['mean']:.0f}"
         table.add_row(Text(name, style=style), n, Text(_share(block["accuracy"]), style=style), *shares, tokens)
 
     for category, block in results["by_category"].items():

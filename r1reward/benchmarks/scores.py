@@ -54,7 +54,7 @@ def summarise(
         first_position_rate  share of the parsable votes that name the response shown first, averaged over items with any
         unparsable_rate      share of all votes without a choice that could be read
         malformed_rate       share of all votes that do not keep to the format, with or without a choice
-        mean_tokens          length of a vote's text in tokens
+        mean_tokens          length of a vote's text in tokens, over the votes whose length is known
         acc_plus             mm_rlhf_rewardbench only: share of groups (questions) all of whose pairs are right, in both
                              orders where both are judged
 
@@ -184,12 +184,13 @@ def _ratios(benchmark: Benchmark, table: Table, marks: Marks, rules: Rules) -> d
     ratios["first_position_rate"] = _Ratio(named_first / np.maximum(parsable, 1), (parsable > 0).astype(float))
     ratios["unparsable_rate"] = _Ratio((num_sampled - parsable) / num_sampled, ones)
     ratios["malformed_rate"] = _Ratio(np.where(judged, table.malformed, 0).sum((1, 2)) / num_sampled, ones)
-    ratios["mean_tokens"] = _Ratio(np.where(judged, table.tokens, 0).sum((1, 2)) / num_sampled, ones, is_share=False)
+    tokens = np.where(judged, table.tokens, 0)  # 0 where not known
+    ratios["mean_tokens"] = _Ratio(tokens.sum((1, 2)) / num_sampled, (tokens > 0).sum((1, 2)) / num_sampled, is_share=False)
     if benchmark.name in _WITH_GROUPS:
         ratios["acc_plus"] = _Ratio(marks.right.sum(1).astype(float), num_orders.astype(float), whole_groups=True)
     if table.num_votes > 1:
         labels = labels_of(benchmark)
-        chances = np.stack([subset_chances(table.choices[:, order], labels, rules.all_parsable) for order in (0, 1)], 1)
+        chances = np.stack([subset_chances(table.choices[:, order], labels, rules.of_all) for order in (0, 1)], 1)
         chances = np.where(judged[..., None], chances, 0).sum(1) / num_orders[:, None, None]  # (N, K, 3)
         for k in range(1, table.num_votes + 1):
             right, wrong, any_right = chances[:, k - 1].T

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from r1reward.inference.backend import Sampling
+from r1reward.inference.readings import reading_of
 from r1reward.models.loading import ModelSettings
 
 
@@ -16,7 +17,7 @@ class BenchmarkSettings:
             in the R1-Reward training format), `referring` or `detection` (a file in VLM-R1's format, or of COCO annotations).
         path: Folder, file or hub id of the data; not for shapes.
         image_root: Folder that image paths start from; null: the folder of the rows.
-        prompt: Name of the judge prompt (`r1reward.data.prompts`); a preference file has its own.
+        prompt: The judge prompt, by name or from a file (`r1reward.data.prompts`); a preference file has its own.
         missing: `stop` where images are missing, or `skip` their items and count them.
         check_sizes: Whether the rows must have the official sizes.
         num_frames: Frames sampled from a video.
@@ -93,7 +94,9 @@ class EvaluateSettings:
         top_k: Sample among that many tokens; 0: all.
         max_new_tokens: Longest verdict in tokens.
         batch_size: Completions generated at a time.
-        pattern: How verdicts are parsed: `strict` or `released`.
+        pattern: How verdicts are read: `strict`, `released`, or `scripts` as R1-Reward's evaluation scripts do
+            (`r1reward.inference.readings`); null: `scripts` under protocol=released, else `strict`. Stored verdicts are read
+            anew.
         seed: Of sampling, and of the orders of the official protocol of VL-RewardBench.
         mistakes: Items on the page of mistakes, at most; 0: no page.
         overwrite: Whether a folder that holds an evaluation with other settings is started anew.
@@ -111,10 +114,14 @@ class EvaluateSettings:
     top_k: int = 0
     max_new_tokens: int = 1024
     batch_size: int = 64
-    pattern: Literal["strict", "released"] = "strict"
+    pattern: Literal["strict", "released", "scripts"] | None = None
     seed: int = 0
     mistakes: int = 50
     overwrite: bool = False
+
+    def reading(self) -> str:
+        """How verdicts are read (`r1reward.inference.readings`)."""
+        return reading_of(self.pattern, self.protocol, self.benchmark.name)
 
     def sampling(self) -> Sampling:
         """How verdicts are drawn.

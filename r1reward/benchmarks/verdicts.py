@@ -4,7 +4,7 @@ Shapes: N items, 2 orders (forward, backward), K votes for each item and order.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 import numpy as np
 
@@ -24,9 +24,11 @@ class Vote:
         order: "forward" shows the responses as the row has them, "backward" shows them swapped.
         vote: Number of the sample, 0 to K - 1.
         choice: The response said to be better, 1 or 2 in the order shown; None if that could not be read.
-        rejection: The fault of the format (`rewards.verdict.REJECTIONS`), None if there is none; there may be a choice anyway.
-        tokens: Length of the text in tokens.
+        rejection: The fault of the format (`rewards.verdict.REJECTIONS`), or `failure`; None if there is none. There may be a
+            choice anyway.
+        tokens: Length of the text in tokens; 0 where that is not known.
         text: What the reward model wrote.
+        failure: Why it wrote nothing (`inference.backend.Completion`); None if it did.
     """
 
     item: str
@@ -36,6 +38,7 @@ class Vote:
     rejection: str | None
     tokens: int
     text: str
+    failure: str | None = None
 
     def __post_init__(self):
         if self.order not in ORDERS:
@@ -54,10 +57,10 @@ class Vote:
         Raises:
             ValueError: A field is missing or has no legal value.
         """
-        missing = [field.name for field in fields(cls) if field.name not in data]
+        missing = [field.name for field in fields(cls) if field.name not in data and field.default is MISSING]
         if missing:
             raise ValueError(f"a vote without {', '.join(missing)}: it has {sorted(data)}")
-        return cls(**{field.name: data[field.name] for field in fields(cls)})
+        return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
 
     def _name(self) -> str:
         return _name(self.item, self.order, self.vote)
@@ -72,7 +75,7 @@ class Table:
         judged: (N, 2) bool, which orders of an item were judged.
         choices: (N, 2, K) int8, the response said to be better in the numbering of the FORWARD order: 1 is `responses[0]` of
             the row in both orders; 0 is none (unparsable, or not judged).
-        tokens: (N, 2, K) int64, lengths in tokens, 0 where not judged.
+        tokens: (N, 2, K) int64, lengths in tokens, 0 where not judged or not known.
         malformed: (N, 2, K) bool, the text does not keep to the format, whether or not a choice could be read.
     """
 

@@ -42,11 +42,18 @@ class Completion:
 
     Attributes:
         text: Without special tokens.
-        tokens: Its length in tokens, the end token included.
+        tokens: Its length in tokens, the end token included; 0 where nobody says.
+        failure: Why there is no text of the model's: "refused" or "rejected" (`rewards.judges.opinion.FAILURES`); None where
+            there is one.
     """
 
     text: str
     tokens: int
+    failure: str | None = None
+
+
+class PromptRejected(RuntimeError):
+    """A backend does not take one row's prompt; it may take others."""
 
 
 class Backend(Protocol):
@@ -68,5 +75,6 @@ class Backend(Protocol):
 
         Raises:
             ImagesNotSeen: It does not.
+            PromptRejected: It cannot be seen with this row.
         """
         ...

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from r1reward.data.rows import PreferenceRow, Row
-from r1reward.inference.backend import Backend, Completion, Sampling
-from r1reward.rewards.verdict import Verdict, parse
+from r1reward.inference.backend import Backend, Completion, PromptRejected, Sampling
+from r1reward.inference.readings import read_verdict
+from r1reward.rewards.verdict import Verdict
+
+TRIED = 8  # prompts, at most, to see whether images are seen
 
 
 @dataclass(frozen=True)
@@ -15,12 +19,14 @@ class Judgement:
     Attributes:
         text: What the reward model wrote.
         verdict: The parsed text.
-        tokens: Its length in tokens, the end token included.
+        tokens: Its length in tokens, the end token included; 0 where nobody says.
+        failure: Why there is no text (`Completion`); None where there is one.
     """
 
     text: str
     verdict: Verdict
     tokens: int
+    failure: str | None = None
 
 
 class RewardModel:
@@ -28,7 +34,7 @@ class RewardModel:
 
     Args:
         backend: What runs it.
-        pattern: How a verdict is parsed, `strict` or `released` (`r1reward.rewards.verdict`).
+        pattern: How a verdict is read (`r1reward.inference.readings`).
     """
 
     def __init__(self, backend: Backend, pattern: str = "strict"):
@@ -70,10 +76,20 @@ class RewardModel:
         return [[self._judgement(completion) for completion in of_row] for of_row in drawn]
 
     def check_images(self, rows: Iterable[Row]):
-        """See that the images of the first row that has any are seen (`Backend.check_images`)."""
-        row = next((row for row in rows if row.images), None)
-        if row is not None:
-            self.backend.check_images(row)
+        """See that the images of the first row that has any, and whose prompt is taken, are seen (`Backend.check_images`).
+
+        Raises:
+            ImagesNotSeen: They are not.
+            PromptRejected: None of the first `TRIED` prompts with images is taken.
+        """
+        rejected = None
+        for row in islice((row for row in rows if row.images), TRIED):
+            try:
+                return self.backend.check_images(row)
+            except PromptRejected as error:
+                rejected = error
+        if rejected is not None:
+            raise rejected
 
     def _judgement(self, completion: Completion) -> Judgement:
-        return Judgement(completion.text, parse(completion.text, self.pattern), completion.tokens)
+        return Judgement(completion.text, read_verdict(completion.text, self.pattern), completion.tokens, completion.failure)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,11 +15,18 @@ from PIL import Image
 
 from r1reward.data.images import open_image, upright_size
 from r1reward.data.rows import ImageSource, Row
-from r1reward.inference.backend import Completion, Sampling
+from r1reward.inference.backend import Completion, PromptRejected, Sampling
 from r1reward.models.image_check import ImagesNotSeen, inverted
-from r1reward.rewards.judges.replies import BadReply, failure_of, reply_in
+from r1reward.rewards.judges.client import make_client, post, wait
+from r1reward.rewards.judges.replies import BadReply, Refused, failure_of, reply_in
+from r1reward.tracking.redaction import redact
 
 ASKED_AGAIN = ("timeout", "connection", "rate_limited", "server_error", "bad_reply")
+# Statuses that may mean this prompt alone: too long, an image that the server does not take, words that it refuses.
+OF_THE_PROMPT = (400, 413, 415, 422)
+# Else a server takes these from a checkpoint's generation_config.json; `transformers_backend` leaves them out too.
+NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+FEW = 4  # prompts that a server may reject, as long as it has answered none
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
@@ -26,10 +34,16 @@ class ServerFailed(RuntimeError):
     """A completion could not be had; what was judged before is kept, and the evaluation can go on later."""
 
 
+class Rejected(ServerFailed, PromptRejected):
+    """The server does not take this prompt."""
+
+
 class ServerBackend:
     """Completions by HTTP, a batch's all at once; images travel inside the request.
 
-    A failing server is no wrong verdict: after `attempts` calls the evaluation stops (`ServerFailed`).
+    A refusal, and a prompt that the server rejects, is a completion without text, which says why (`failure`). A failing server
+    is neither: after `attempts` calls for one completion the evaluation stops (`ServerFailed`), and so it does where the server
+    rejects one prompt after the other.
 
     Args:
         model: Name of the model at the server.
@@ -38,6 +52,10 @@ class ServerBackend:
         concurrency: Calls under way at a time.
         timeout: Seconds that one call may take.
         attempts: Calls for one completion.
+        min_pixels, max_pixels: Images beyond these sizes are resized before they are sent; None: no limit.
+
+    Raises:
+        ValueError: For limits that contradict each other.
     """
 
     def __init__(
@@ -48,7 +66,17 @@ class ServerBackend:
         concurrency: int = 32,
         timeout: float = 120.0,
         attempts: int = 4,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
     ):
+        limits = [limit for limit in (min_pixels, max_pixels) if limit is not None]
+        if limits and (limits[0] < 1 or limits != sorted(limits)):
+            raise ValueError(
+                f"model.min_pixels={min_pixels}, model.max_pixels={max_pixels}: expected at least one pixel, and no more at "
+                "least than at most"
+            )
+        self._pixels = (min_pixels, max_pixels)
+        self._takes_neutral, self._has_answered = True, False
         self._model, self._base_url = model, base_url
         self._key = os.environ.get(api_key_env, "").strip() or "EMPTY"
         self._concurrency, self._timeout, self._attempts = concurrency, timeout, attempts
@@ -65,19 +93,32 @@ class ServerBackend:
     async def _complete(self, rows, votes, sampling, seed) -> list[list[Completion]]:
         requests = [
             self._request(messages, sampling, seed=seed * 10_007 + number * votes + vote)
-            for number, messages in enumerate(map(chat_messages, rows))
+            for number, messages in enumerate(chat_messages(row, self._pixels) for row in rows)
             for vote in range(votes)
         ]
         drawn = await self._ask(requests, completion_in)
-        return [drawn[start : start + votes] for start in range(0, len(drawn), votes)]
+        rejected = [each for each in drawn if isinstance(each, Rejected)]
+        self._has_answered |= len(rejected) < len(drawn)
+        if len(rejected) >= FEW and not self._has_answered:
+            raise rejected[0]
+        completions = [Completion("", 0, "rejected") if isinstance(each, Rejected) else each for each in drawn]
+        return [completions[start : start + votes] for start in range(0, len(completions), votes)]
 
     async def _check_images(self, row: Row):
         others = tuple(ImageSource(data=png(image)) for image in inverted([open_image(source) for source in row.images]))
         variants = [row, replace(row, images=others), replace(row, images=())]
-        options = {"logprobs": True, "top_logprobs": 5}
-        requests = [self._request(chat_messages(each), Sampling(1), **options) for each in variants]
-        own, changed, without = await self._ask(requests, first_token)
-        blind = own.log_probs == changed.log_probs if own.log_probs is not None else own.prompt_tokens == without.prompt_tokens
+        prompts = [chat_messages(each, self._pixels) for each in variants]
+        for options in ({"logprobs": True, "top_logprobs": 5}, {}):  # not every server gives probabilities
+            said = await self._ask([self._request(prompt, Sampling(1), **options) for prompt in prompts], first_token)
+            if not any(isinstance(each, Rejected) for each in said[:2]):
+                break
+        else:
+            raise next(each for each in said if isinstance(each, Rejected))
+        own, changed, without = said
+        if own.log_probs is not None:
+            blind = own.log_probs == changed.log_probs
+        else:
+            blind = not isinstance(without, Rejected) and own.prompt_tokens == without.prompt_tokens
         if blind:
             raise ImagesNotSeen(
                 f"the server at {self._base_url} answers the same whatever the images show: its model {self._model!r} does not "
@@ -87,18 +128,12 @@ class ServerBackend:
     def _request(self, messages: list[dict], sampling: Sampling, **more) -> dict:
         request = {"model": self._model, "messages": messages, "max_tokens": sampling.max_new_tokens}
         request |= {"temperature": sampling.temperature, "top_p": sampling.top_p} | more
-        if sampling.top_k:
-            request["extra_body"] = {"top_k": sampling.top_k}
-        return request
+        return request | {"extra_body": NEUTRAL | ({"top_k": sampling.top_k} if sampling.top_k else {})}
 
     async def _ask(self, requests: list[dict], read: Callable[[bytes], Any]) -> list:
-        """What `read` makes of each reply; all calls are under way together."""
-        import openai
-
+        """What `read` makes of each reply, or `Rejected`; all calls are under way together."""
         free = asyncio.Semaphore(self._concurrency)
-        async with openai.AsyncOpenAI(
-            base_url=self._base_url, api_key=self._key, timeout=self._timeout, max_retries=0
-        ) as client:
+        async with make_client(self._base_url, self._key, self._timeout, self._concurrency) as client:
             calls = [asyncio.create_task(self._one(client, free, request, read)) for request in requests]
             try:
                 return await asyncio.gather(*calls)
@@ -109,7 +144,7 @@ class ServerBackend:
     async def _one(self, client, free, request: dict, read: Callable[[bytes], Any]):
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self._attempts),
-            wait=tenacity.wait_exponential_jitter(initial=0.5, max=30.0),
+            wait=wait,
             retry=tenacity.retry_if_exception(lambda error: failure_of(error)[0] in ASKED_AGAIN),
             reraise=True,
         )
@@ -117,12 +152,32 @@ class ServerBackend:
             async for attempt in retrying:
                 with attempt:
                     async with free:
-                        response = await client.chat.completions.with_raw_response.create(**request)
-                    return read(response.http_response.content)
+                        body = await self._post(client, request)
+                    return read(body)
         except Exception as error:
-            kind = failure_of(error)[0]
-            said = str(error).replace(self._key, "***")[:300]
-            raise ServerFailed(f"the server at {self._base_url} gave no completion ({kind}): {said}") from None
+            kind, said = failure_of(error)[0], redact(f"{error}".replace(self._key, "***"))[:300]
+            asked_for = [name for name, value in request["extra_body"].items() if value != NEUTRAL[name]]
+            of_the_prompt = getattr(error, "status_code", None) in OF_THE_PROMPT and not any(n in said for n in asked_for)
+            if kind == "rejected" and of_the_prompt:
+                return Rejected(f"the server at {redact(str(self._base_url))} rejects the prompt: {said}")
+            said = said or f"nothing within {self._timeout:g} s"
+            raise ServerFailed(f"the server at {redact(str(self._base_url))} gave no completion ({kind}): {said}") from None
+
+    async def _post(self, client, request: dict) -> bytes:
+        """The body of the answer; a server that does not know the neutral settings has none to be told about."""
+        extra, plain = request["extra_body"], {name: value for name, value in request.items() if name != "extra_body"}
+        asked_for = {name: value for name, value in extra.items() if value != NEUTRAL[name]}
+        if not self._takes_neutral:
+            return await post(client, plain | {"extra_body": asked_for}, self._timeout)
+        try:
+            return await post(client, request, self._timeout)
+        except Exception as error:
+            unknown = getattr(error, "status_code", None) in OF_THE_PROMPT and any(name in str(error) for name in NEUTRAL)
+            if not unknown:
+                raise
+        answer = await post(client, plain | {"extra_body": asked_for}, self._timeout)
+        self._takes_neutral = False
+        return answer
 
 
 @dataclass(frozen=True)
@@ -153,31 +208,36 @@ def first_token(body: bytes) -> FirstToken:
 
 
 def completion_in(body: bytes) -> Completion:
-    """The text of a chat completion and its length as the server counts it.
+    """The text of a chat completion and its length as the server counts it, 0 where it does not; "refused" without a text.
 
     Raises:
         BadReply: If it is none.
     """
-    text = reply_in(body)
     try:
-        return Completion(text, int(json.loads(body)["usage"]["completion_tokens"]))
-    except (LookupError, TypeError, ValueError):
-        raise BadReply(f"a chat completion without usage.completion_tokens: {body[:200]!r}") from None
+        text, failure = reply_in(body), None
+    except Refused:
+        text, failure = "", "refused"
+    tokens = (json.loads(body).get("usage") or {}).get("completion_tokens")
+    return Completion(text, tokens if type(tokens) is int and tokens > 0 else 0, failure)
 
 
-def chat_messages(row: Row) -> list[dict]:
-    """The row's prompt as a chat request, images as data URIs in their places."""
+def chat_messages(row: Row, pixels: tuple[int | None, int | None] = (None, None)) -> list[dict]:
+    """The row's prompt as a chat request, images as data URIs in their places, of at least and at most so many pixels."""
     images = iter(row.images)
     content = [
-        {"type": "image_url", "image_url": {"url": data_uri(next(images))}} if part["type"] == "image" else part
+        {"type": "image_url", "image_url": {"url": data_uri(next(images), *pixels)}} if part["type"] == "image" else part
         for part in row.messages()[0]["content"]
     ]
     return [{"role": "user", "content": content}]
 
 
-def data_uri(source: ImageSource) -> str:
-    """An image in a URI: its file as it is where servers read that format, else as PNG, upright and in RGB."""
-    upright_size(source)  # what cannot be shown is refused with its name, and what is too large before it is read
+def data_uri(source: ImageSource, min_pixels: int | None = None, max_pixels: int | None = None) -> str:
+    """An image in a URI: its file as it is where servers read that format and its size is within the limits, else as PNG,
+    upright and in RGB."""
+    size = upright_size(source)  # what cannot be shown is refused with its name, and what is too large before it is read
+    within = size_within(size, min_pixels, max_pixels)
+    if within != size:
+        return f"data:image/png;base64,{base64.b64encode(png(open_image(source).resize(within))).decode()}"
     data = source.data
     if data is None:
         with open(source.path, "rb") as file:
@@ -188,6 +248,18 @@ def data_uri(source: ImageSource) -> str:
     if kind is None:
         kind, data = "image/png", png(open_image(source))
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def size_within(size: tuple[int, int], min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
+    """The width and height of the same shape whose area keeps to the limits; the server rounds them to its patches."""
+    width, height = size
+    if max_pixels is not None and width * height > max_pixels:
+        scale = math.sqrt(max_pixels / (width * height))
+        return max(1, math.floor(width * scale)), max(1, math.floor(height * scale))
+    if min_pixels is not None and width * height < min_pixels:
+        scale = math.sqrt(min_pixels / (width * height))
+        return math.ceil(width * scale), math.ceil(height * scale)
+    return size
 
 
 def png(image: Image.Image) -> bytes:

@@ -166,8 +166,8 @@ def multimodal_category(row):
 
 
 def vl_official(records):
-    """VL-RewardBench: per pair, agree, reject and unreadable votes. Pairs with an unreadable vote are dropped; the rest
-    count where more than half agree or more than half reject."""
+    """VL-RewardBench: per pair, agree, reject and unreadable votes. A pair counts where more than half of all its votes agree,
+    or more than half reject; unreadable ones are among the votes."""
     pairs = {}
     for record in records:
         votes = pairs.setdefault(record["name"], {"agree": 0, "reject": 0, "unreadable": 0, "group": vl_group(record["row"])})
@@ -177,8 +177,8 @@ def vl_official(records):
             votes["agree" if record["said"] == record["better"] else "reject"] += 1
     outcomes = []
     for votes in pairs.values():
-        half = (votes["agree"] + votes["reject"]) / 2
-        if votes["unreadable"] == 0 and votes["agree"] != half:
+        half = (votes["agree"] + votes["reject"] + votes["unreadable"]) / 2
+        if max(votes["agree"], votes["reject"]) > half:
             outcomes.append((votes["group"], votes["agree"] > half))
     return tally(outcomes)
 
@@ -252,11 +252,11 @@ def test_sizes_are_the_official_ones():
 
 @pytest.mark.parametrize("num_votes", [1, 3, 9, 10])
 def test_vl_rewardbench_official(num_votes):
-    """With 10 votes there are ties, with one unreadable vote in ten most pairs are dropped."""
+    """With 10 votes there are ties; one unreadable vote of three does not take a pair out."""
     benchmark, table, records = judged("vl_rewardbench", "official", fallible, num_votes, seed=11)
     summary = summarise(benchmark, table, "official", seed=11, resamples=FEW)
     assert_equal(summary, *vl_official(records))
-    assert summary["overall"]["left_out"] > 1250 * 0.06 * num_votes**0.5
+    assert 1250 * 0.03 < summary["overall"]["left_out"] < 1250 * 0.25
 
 
 @pytest.mark.parametrize("buckets", ["official", "released"])

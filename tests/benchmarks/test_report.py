@@ -11,7 +11,7 @@ from r1reward.benchmarks import mm_rlhf_rewardbench, multimodal_rewardbench
 from r1reward.benchmarks.items import Benchmark, Item
 from r1reward.benchmarks.preference_files import shapes_benchmark
 from r1reward.benchmarks.protocols import requests, rules_of
-from r1reward.benchmarks.published import published
+from r1reward.benchmarks.published import OTHER_PROMPT, R1_REWARD_PROMPT, published
 from r1reward.benchmarks.read import NAMES
 from r1reward.benchmarks.report import caveats, in_words, markdown, print_results, short_name, write_reports
 from r1reward.benchmarks.scores import summarise
@@ -317,7 +317,7 @@ def test_the_majority_and_its_ties_in_words():
     wrong = in_words(results_of(benchmark("mine", {"x": 3}), tied, num_votes=2))[1]
     assert wrong == "The majority of 2 votes decides in each order; a tie counts as wrong (6 verdicts here)."
     out = in_words(results_of(benchmark("vl_rewardbench", {"x": 3}), tied, protocol="official", num_votes=2))[1]
-    assert "a tie, or one vote that cannot be read, takes the item out of the accuracy (3 verdicts here)" in out
+    assert "no more than half of all votes for either takes the item out of the accuracy (3 verdicts here)" in out
 
 
 def test_acc_plus_and_released_categories_are_explained():
@@ -350,3 +350,15 @@ def test_no_page_of_mistakes_is_left_where_none_is_wanted(tmp_path):
     for mistakes, is_there in ((2, True), (0, False), (0, False)):
         write_reports(tmp_path, "m", bench, votes, results, mistakes)
         assert (tmp_path / "mistakes.html").exists() == is_there
+
+
+def test_rows_judged_with_another_prompt_are_not_called_comparable():
+    def marked(digest: str, model: str) -> bool:
+        results = vl_results(protocol="released", buckets="released") | {"prompt": {"name": "mine.txt", "digest": digest}}
+        text = markdown("m", results)
+        assert "judge prompt mine.txt" in text
+        return OTHER_PROMPT in remarks_on(text, model)
+
+    assert marked("0" * 16, "R1-Reward") and marked("0" * 16, "GPT-4o") and marked(R1_REWARD_PROMPT, "GPT-4o")
+    assert not marked(R1_REWARD_PROMPT, "R1-Reward")  # the prompt of its own scripts
+    assert not marked("0" * 16, "IXC-2.5-Reward")  # scores each response alone

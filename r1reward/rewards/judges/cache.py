@@ -13,10 +13,11 @@ BUSY_TIMEOUT = 2.0  # seconds that a read or write waits for another process; th
 
 
 class ReplyCache:
-    """A table of replies by model, prompt, temperature and length limit.
+    """A table of replies by the server's address, model, prompt, temperature and length limit.
 
-    Several threads and processes of one machine may share a file. A cache is a convenience: a file that cannot be read or
-    written (damaged, locked for longer than `BUSY_TIMEOUT`, a full disk) is one warning, and from then on no cache.
+    Several threads and processes of one machine may share a file. A cache is a convenience: a file that cannot be opened or
+    read (damaged, no database, locked for longer than `BUSY_TIMEOUT`) is one warning, and from then on no cache; one that
+    cannot be written (a full disk, locked) is one warning, and from then on only read.
 
     Args:
         path: The SQLite file; it and its folder are made where they do not exist.
@@ -26,6 +27,7 @@ class ReplyCache:
         self.path = Path(path)
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._read_only = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Autocommit: every write is its own transaction, so no process holds the lock for longer than one row.
@@ -38,25 +40,31 @@ class ReplyCache:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def get(self, model: str, prompt: str, temperature: float, max_tokens: int) -> str | None:
+    def get(self, address: str, model: str, prompt: str, temperature: float, max_tokens: int) -> str | None:
         """The reply that was kept; None if there is none."""
-        rows = self._execute("SELECT reply FROM replies WHERE key = ?", _key(model, prompt, temperature, max_tokens))
+        rows = self._execute("SELECT reply FROM replies WHERE key = ?", _key(address, model, prompt, temperature, max_tokens))
         return rows[0][0] if rows else None
 
-    def put(self, model: str, prompt: str, temperature: float, max_tokens: int, reply: str) -> None:
+    def put(self, address: str, model: str, prompt: str, temperature: float, max_tokens: int, reply: str) -> None:
         """Keep a reply; an earlier one to the same prompt is replaced."""
         reply = reply.encode("utf-8", "replace").decode()  # half a surrogate pair has no place in a file
-        key = _key(model, prompt, temperature, max_tokens)
-        self._execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", key, reply)
+        key = _key(address, model, prompt, temperature, max_tokens)
+        self._execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", key, reply, writes=True)
 
-    def _execute(self, statement: str, *values: str) -> list[tuple]:
+    def _execute(self, statement: str, *values: str, writes: bool = False) -> list[tuple]:
         with self._lock:
-            if self._connection is None:
+            if self._connection is None or (writes and self._read_only):
                 return []
             try:
                 return self._connection.execute(statement, values).fetchall()
             except sqlite3.Error as error:
-                self._give_up(error)
+                if writes and isinstance(error, sqlite3.OperationalError):  # locked, full, read only: not damaged
+                    self._read_only = True
+                    logger.warning(
+                        "the cache of judge replies %s takes no more, going on with what it has: %s", self.path, error
+                    )
+                else:
+                    self._give_up(error)
                 return []
 
     def _give_up(self, error: Exception):
@@ -66,7 +74,9 @@ class ReplyCache:
             self._connection = None
 
 
-def _key(model: str, prompt: str, temperature: float, max_tokens: int) -> str:
+def _key(address: str, model: str, prompt: str, temperature: float, max_tokens: int) -> str:
     """SHA-256, in hexadecimal digits, of all that decides the reply."""
-    request = json.dumps([model, prompt, float(temperature), max_tokens])  # escapes all but ASCII, also half surrogate pairs
+    request = json.dumps(
+        [address.rstrip("/"), model, prompt, float(temperature), max_tokens]
+    )  # escapes all but ASCII, also half surrogate pairs
     return hashlib.sha256(request.encode()).hexdigest()

@@ -6,10 +6,15 @@ import math
 import time
 
 LONGEST_RETRY_AFTER = 60.0  # seconds that a server may ask us to wait
+LONGEST_SHOWN = 300  # characters of what a server said, in a message
 
 
 class BadReply(Exception):
     """The answer is not what was asked for: no chat completion, no list of models."""
+
+
+class OtherHost(Exception):
+    """The server sent us to another host."""
 
 
 class Refused(Exception):
@@ -32,13 +37,13 @@ def reply_in(body: bytes) -> str:
         message, reason = choice["message"], choice.get("finish_reason")
         content, refusal = message.get("content"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise BadReply(f"not a chat completion: {body!r}") from None
+        raise BadReply(f"not a chat completion: {shown(body)}") from None
     if refusal or reason == "content_filter":
-        raise Refused(f"finish_reason {reason!r}, refusal {refusal!r}")
+        raise Refused(f"finish_reason {shown(reason)}, refusal {shown(refusal)}")
     if content is None or content == "":
-        raise Refused(f"no text, finish_reason {reason!r}")
+        raise Refused(f"no text, finish_reason {shown(reason)}")
     if not isinstance(content, str):
-        raise BadReply(f"the content is no text: {body!r}")
+        raise BadReply(f"the content is no text: {shown(body)}")
     return content
 
 
@@ -53,8 +58,23 @@ def first_model_in(body: bytes) -> str:
     except (ValueError, LookupError, TypeError, RecursionError):
         name = None
     if not isinstance(name, str):
-        raise BadReply(f"not a list of models: {body!r}")
+        raise BadReply(f"not a list of models: {shown(body)}")
     return name
+
+
+def shown(said: object) -> str:
+    """The beginning of what a server said, for a message."""
+    said = said[:LONGEST_SHOWN] if isinstance(said, str | bytes) else said
+    return repr(said)[:LONGEST_SHOWN]
+
+
+def connected(error: Exception | None) -> bool:
+    """Whether an error came after a connection was made: else nobody was asked."""
+    while error is not None:
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):  # of httpx or httpx2
+            return False
+        error = error.__cause__
+    return True
 
 
 def failure_of(error: Exception) -> tuple[str, float | None]:
@@ -66,7 +86,10 @@ def failure_of(error: Exception) -> tuple[str, float | None]:
         if error.status_code == 429:
             return "rate_limited", wait
         return ("server_error" if error.status_code >= 500 else "rejected"), wait
+    if isinstance(error, openai.APIConnectionError) and isinstance(error.__cause__, BadReply | OtherHost):
+        error = error.__cause__  # raised while the answer was read, and taken for the connection's fault
     kinds = {
+        (OtherHost,): "rejected",
         (TimeoutError, openai.APITimeoutError): "timeout",
         (openai.APIConnectionError,): "connection",
         (BadReply,): "bad_reply",

@@ -3,9 +3,11 @@
 The calls run on an event loop of their own, on one background thread: `start` begins them and returns, a later `__call__` with
 the same prompts waits for them only. Whatever the server does, or does not, becomes an `Opinion`:
 
-    asked again, `attempts` times in all     no answer in time, no connection, status 429 or 5xx, an answer that is no chat
-                                             completion, a reply that means nothing
-    not asked again                          other statuses (a wrong key stays wrong), a refusal, no calls left
+    asked again, `attempts` times in all     no answer in time, a connection that broke, status 429 or 5xx, an answer that is no
+                                             chat completion, a reply that means nothing
+    asked again until `batch_timeout` ends   no connection could be made: nobody was asked
+    not asked again                          other statuses (a wrong key stays wrong), a refusal, a redirect to another host, no
+                                             calls left
     given up with the batch                  what is not answered `batch_timeout` seconds after it was first asked for
 
 The failure of an opinion is that of its last attempt.
@@ -15,8 +17,6 @@ import asyncio
 import logging
 import math
 import os
-import random
-import sys
 import threading
 import weakref
 from collections import Counter
@@ -29,16 +29,15 @@ from urllib.parse import urlsplit
 import tenacity
 
 from r1reward.rewards.judges.cache import ReplyCache
+from r1reward.rewards.judges.client import make_client, post, wait
 from r1reward.rewards.judges.opinion import Opinion
-from r1reward.rewards.judges.replies import Nonsense, failure_of, first_model_in, reply_in
+from r1reward.rewards.judges.replies import Nonsense, connected, failure_of, first_model_in, reply_in, shown
 from r1reward.tracking.redaction import redact
 
 logger = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
 ASKED_AGAIN = ("timeout", "connection", "rate_limited", "server_error", "bad_reply", "nonsense")
-FIRST_WAIT, LONGEST_WAIT, JITTER = 0.25, 8.0, 0.25  # seconds before another attempt: doubled each time, plus up to JITTER
-KEEP_ALIVE = 4.0  # seconds that an idle connection is kept; vLLM and others (uvicorn) close it after 5
 
 Read = Callable[[str], float | None]
 
@@ -54,7 +53,8 @@ class ServerSettings:
         concurrency: Calls under way at a time, >= 1.
         timeout: Seconds that one call may take, > 0.
         batch_timeout: Seconds that all calls and waits for one prompt may take, from when it was first asked for, > 0.
-        attempts: Calls for one prompt before its failure counts, >= 1.
+        attempts: Calls for one prompt before its failure counts, >= 1; one that finds no server does not count, and is
+            made anew until `batch_timeout` ends.
         temperature: Of the replies, >= 0.
         max_tokens: Longest reply in tokens, >= 1. A model that thinks before it answers needs hundreds or thousands.
         cache: File that keeps the replies (`ReplyCache`); None: none.
@@ -94,11 +94,13 @@ class _Answer:
         opinion: What is handed out.
         detail: What happened, for the log; empty if nothing did.
         retry_after: Seconds that the server asked us to wait; None if it did not.
+        connected: Whether a server was there to be asked.
     """
 
     opinion: Opinion
     detail: str = ""
     retry_after: float | None = None
+    connected: bool = True
 
 
 @dataclass
@@ -241,11 +243,12 @@ class Server:
 
     async def _answer(self, prompt: str, read: Read, deadline: float) -> _Answer:
         """The answer to one prompt, from the cache or after as many attempts as it takes."""
-        latest = _Answer(Opinion(None))
+        latest, asked = _Answer(Opinion(None)), 0
 
         async def attempt() -> _Answer:
-            nonlocal latest
+            nonlocal latest, asked
             latest = await self._attempt(prompt, read)
+            asked += latest.connected
             return latest
 
         def count(state: tenacity.RetryCallState):
@@ -255,8 +258,8 @@ class Server:
             async with asyncio.timeout_at(deadline):
                 return await tenacity.AsyncRetrying(
                     sleep=asyncio.sleep,
-                    stop=tenacity.stop_after_attempt(self.settings.attempts),
-                    wait=_wait,
+                    stop=lambda state: asked >= self.settings.attempts,
+                    wait=wait,
                     retry=tenacity.retry_if_result(lambda answer: answer.opinion.failure in ASKED_AGAIN),
                     before=count,
                     retry_error_callback=lambda state: state.outcome.result(),
@@ -264,7 +267,7 @@ class Server:
         except TimeoutError:
             before = f"; before that {latest.detail}" if latest.detail else ""
             detail = f"no answer within the {self.settings.batch_timeout:g} s of batch_timeout{before}"
-            return _Answer(Opinion(None, "deadline"), detail)
+            return _Answer(Opinion(None, "deadline" if latest.connected else "connection"), detail)
 
     async def _attempt(self, prompt: str, read: Read) -> _Answer:
         settings = self.settings
@@ -272,7 +275,8 @@ class Server:
             if self._model is None:
                 await self._ask_for_model()
             request = {"model": self._model, "temperature": settings.temperature, "max_tokens": settings.max_tokens}
-            kept = self._cache.get(prompt=prompt, **request) if self._cache else None
+            address = settings.base_url or OPENAI
+            kept = self._cache.get(address=address, prompt=prompt, **request) if self._cache else None
             value = None if kept is None else read(kept)
             if value is not None:
                 self._counts["cached"] += 1
@@ -282,18 +286,16 @@ class Server:
                 if settings.max_calls is not None and self._counts["calls"] >= settings.max_calls:
                     return _Answer(Opinion(None, "budget"), f"all {settings.max_calls} calls (max_calls) are spent")
                 self._counts["calls"] += 1
-                async with asyncio.timeout(settings.timeout):  # the client's own limit is per read: a trickle never ends
-                    response = await client.chat.completions.with_raw_response.create(
-                        messages=[{"role": "user", "content": prompt}], **request
-                    )
-            reply = reply_in(response.http_response.content)
+                turns = [{"role": "user", "content": prompt}]
+                body = await post(client, request | {"messages": turns}, settings.timeout)
+            reply = reply_in(body)
             value = read(reply)
             if value is None:
-                raise Nonsense(f"none of the replies asked for: {reply!r}")
+                raise Nonsense(f"none of the replies asked for: {shown(reply)}")
         except Exception as error:
             return self._failed(error)
         if self._cache:
-            self._cache.put(prompt=prompt, reply=reply, **request)
+            self._cache.put(address=address, prompt=prompt, reply=reply, **request)
         return _Answer(Opinion(value))
 
     async def _ask_for_model(self):
@@ -319,16 +321,7 @@ class Server:
         else:
             cause = "" if error.__cause__ is None else f" ({error.__cause__!r})"
             detail = f"{type(error).__name__}: {error}{cause}".replace(self._key, "***")  # servers like to quote a wrong key
-        return _Answer(Opinion(None, failure), redact(detail)[:500], retry_after)
-
-
-_backoff = tenacity.wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + tenacity.wait_random(0, JITTER)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Seconds before the next attempt: what the server asked for, else longer each time; never all at the same moment."""
-    retry_after = state.outcome.result().retry_after
-    return _backoff(state) if retry_after is None else retry_after + random.uniform(0, JITTER)
+        return _Answer(Opinion(None, failure), redact(detail)[:500], retry_after, connected(error))
 
 
 # ---- the background thread: nothing here holds the Server, so that it can be collected ---------------------------------
@@ -338,7 +331,7 @@ def _run(loop: asyncio.AbstractEventLoop, made: asyncio.Future, settings: Server
     """The thread: makes the client (the import takes most of a second), runs the loop, cleans up."""
     asyncio.set_event_loop(loop)
     try:
-        made.set_result(_make_client(settings, key))
+        made.set_result(make_client(settings.base_url or OPENAI, key, settings.timeout, settings.concurrency))
     except Exception as error:
         made.set_exception(error)
     loop.run_forever()
@@ -355,23 +348,3 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread):
     loop.call_soon_threadsafe(loop.stop)
     if thread is not threading.current_thread():
         thread.join(timeout=5)
-
-
-def _make_client(settings: ServerSettings, key: str):
-    import openai
-
-    http = sys.modules[openai.DefaultAsyncHttpxClient.__base__.__module__.partition(".")[0]]  # httpx, from openai 3 on httpx2
-    client_log = logging.getLogger(http.__name__)
-    if client_log.level == logging.NOTSET:
-        client_log.setLevel(logging.WARNING)  # it reports every request as news, and Hydra shows news
-    # How many connections there are is bounded by the semaphore; the pool need not queue a second time.
-    limits = http.Limits(max_connections=None, max_keepalive_connections=settings.concurrency, keepalive_expiry=KEEP_ALIVE)
-    client = openai.AsyncOpenAI(
-        base_url=settings.base_url or OPENAI,  # given in any case, or the client takes OPENAI_BASE_URL
-        api_key=key,
-        timeout=settings.timeout,
-        max_retries=0,
-        http_client=openai.DefaultAsyncHttpxClient(limits=limits),
-    )
-    _ = client.chat.completions, client.models  # modules that are imported on first use
-    return client

@@ -71,8 +71,13 @@ class JudgeServer:
         left: Requests whose client went away before the answer.
     """
 
-    def __init__(self, script: Callable[[Request], Answer], models: Callable[[int], Answer] = lambda number: listing("judge")):
-        self.script, self.models = script, models
+    def __init__(
+        self,
+        script: Callable[[Request], Answer],
+        models: Callable[[int], Answer] = lambda number: listing("judge"),
+        port: int = 0,
+    ):
+        self.script, self.models, self._port = script, models, port
         self.requests: list[Request] = []
         self.listings = self.open = self.connections = self.under_way = self.peak = self.left = 0
         self._attempts: dict[str, int] = {}
@@ -82,7 +87,7 @@ class JudgeServer:
 
     def __enter__(self) -> "JudgeServer":
         self._thread.start()
-        listening = asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024, limit=2**24)
+        listening = asyncio.start_server(self._connection, "127.0.0.1", self._port, backlog=1024, limit=2**24)
         self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
         return self

@@ -6,7 +6,7 @@ import time
 from r1reward.rewards.judges import cache
 from r1reward.rewards.judges.cache import ReplyCache
 
-ASKED = {"model": "judge", "prompt": "Is it red?", "temperature": 0.0, "max_tokens": 64}
+ASKED = {"address": "http://h/v1", "model": "judge", "prompt": "Is it red?", "temperature": 0.0, "max_tokens": 64}
 
 
 def test_a_reply_is_found_again_by_another_object(tmp_path):
@@ -18,15 +18,21 @@ def test_a_reply_is_found_again_by_another_object(tmp_path):
 def test_all_that_decides_the_reply_is_part_of_the_key(tmp_path):
     replies = ReplyCache(tmp_path / "replies.sqlite")
     replies.put(**ASKED, reply="1")
-    for other in ({"model": "judge2"}, {"prompt": "Is it red? "}, {"temperature": 0.1}, {"max_tokens": 65}):
+    for other in (
+        {"address": "http://h:81/v1"},
+        {"model": "judge2"},
+        {"prompt": "Is it red? "},
+        {"temperature": 0.1},
+        {"max_tokens": 65},
+    ):
         assert replies.get(**ASKED | other) is None
     assert replies.get(**ASKED | {"temperature": 0}) == "1"  # the same number
 
 
 def test_parts_of_the_key_cannot_run_together(tmp_path):
     replies = ReplyCache(tmp_path / "replies.sqlite")
-    replies.put("judge", '1", "b', 0.0, 64, "1")
-    assert replies.get('judge", "1', "b", 0.0, 64) is None
+    replies.put("http://h/v1", "judge", '1", "b', 0.0, 64, "1")
+    assert replies.get("http://h/v1", 'judge", "1', "b", 0.0, 64) is None
 
 
 def test_a_later_reply_replaces_an_earlier_one(tmp_path):
@@ -47,7 +53,7 @@ def test_any_text_can_be_kept(tmp_path):
 def _write(path, process, count):
     replies = ReplyCache(path)
     for number in range(count):
-        replies.put("judge", f"{process} {number}", 0.0, 64, str(number % 2))
+        replies.put("http://h/v1", "judge", f"{process} {number}", 0.0, 64, str(number % 2))
 
 
 def test_processes_and_threads_share_a_file(tmp_path, caplog):
@@ -56,16 +62,18 @@ def test_processes_and_threads_share_a_file(tmp_path, caplog):
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=_write, args=(path, f"process {w}", 200)) for w in range(2)]
     workers += [
-        threading.Thread(target=lambda w=w: [replies.put("judge", f"thread {w} {n}", 0.0, 64, "1") for n in range(200)])
+        threading.Thread(
+            target=lambda w=w: [replies.put("http://h/v1", "judge", f"thread {w} {n}", 0.0, 64, "1") for n in range(200)]
+        )
         for w in range(4)
     ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    found = [replies.get("judge", f"process {w} {n}", 0.0, 64) for w in range(2) for n in range(200)]
+    found = [replies.get("http://h/v1", "judge", f"process {w} {n}", 0.0, 64) for w in range(2) for n in range(200)]
     assert found == [str(n % 2) for _ in range(2) for n in range(200)]
-    assert all(replies.get("judge", f"thread {w} {n}", 0.0, 64) == "1" for w in range(4) for n in range(200))
+    assert all(replies.get("http://h/v1", "judge", f"thread {w} {n}", 0.0, 64) == "1" for w in range(4) for n in range(200))
     assert not caplog.records
 
 
@@ -117,3 +125,17 @@ def test_a_locked_file_is_a_warning_and_no_cache(tmp_path, caplog, monkeypatch):
     assert no_cache(replies, caplog)
     assert time.monotonic() - began < 1
     locked.close()
+
+
+def test_a_cache_that_cannot_be_written_is_still_read(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(cache, "BUSY_TIMEOUT", 0.1)
+    replies = ReplyCache(tmp_path / "replies.sqlite")
+    replies.put(**ASKED, reply="1")
+    other = ASKED | {"prompt": "Is it blue?"}
+    writer = sqlite3.connect(replies.path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    replies.put(**other, reply="0")
+    writer.close()
+    replies.put(**other, reply="0")  # not tried again
+    assert replies.get(**ASKED) == "1" and replies.get(**other) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

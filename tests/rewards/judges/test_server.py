@@ -96,14 +96,14 @@ def test_a_later_attempt_can_succeed():
 def test_a_closed_port_is_no_connection():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        asked = judge(None, base_url=f"http://127.0.0.1:{unused.getsockname()[1]}/v1", attempts=2)
+        asked = judge(None, base_url=f"http://127.0.0.1:{unused.getsockname()[1]}/v1", batch_timeout=2)
         assert asked([str(n) for n in range(100)], read_digit) == [Opinion(None, "connection")] * 100
 
 
 def test_a_server_killed_in_the_middle_of_a_batch():
     with JudgeServer(lambda r: Answer("1") if r.number < 10 else Answer(broken="hang")) as server:
         threading.Thread(target=lambda: (wait_until(lambda: server.under_way == 8), server.kill())).start()
-        opinions = judge(server, concurrency=8, attempts=2)([str(n) for n in range(40)], read_digit)
+        opinions = judge(server, concurrency=8, attempts=2, batch_timeout=3)([str(n) for n in range(40)], read_digit)
     assert sorted(o.failure or "" for o in opinions) == [""] * 10 + ["connection"] * 30
 
 

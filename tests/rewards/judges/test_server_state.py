@@ -93,7 +93,7 @@ def test_a_cache_is_shared_by_clients(tmp_path):
         second = judge(server, cache=path, attempts=1)
         assert second(["a", "b", "c"], read_digit) == [Opinion(0.0), Opinion(0.0), Opinion(None, "nonsense")]
         assert second.statistics() == {"calls": 1, "cached": 2, "retries": 0, "shared": 0}
-        assert ReplyCache(path).get("judge", "c", 0.0, 64) is None  # bad replies are not kept
+        assert ReplyCache(path).get(server.url, "judge", "c", 0.0, 64) is None  # bad replies are not kept
         assert judge(server, cache=path, model="other")(["a"], read_digit) == [Opinion(0.0)]  # nor taken from another model
         assert len(server.requests) == 4
 
