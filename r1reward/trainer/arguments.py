@@ -193,6 +193,15 @@ def _method(settings: TrainSettings) -> dict:
     algorithm, clip, kl = settings.algorithm, settings.clip, settings.algorithm.kl
     if clip.epsilon_low is None and clip.epsilon_high is not None:
         raise ValueError("clip.epsilon_high has no effect without clip.epsilon_low: set both, or neither")
+    for name in ("loss_type", "importance_sampling_level"):
+        meant, chosen = getattr(clip, name), getattr(algorithm, name)
+        if meant is not None and meant != chosen:
+            preset = "cispo" if name == "loss_type" else "gspo"
+            raise ValueError(
+                f"clip.{name}={meant}: these bounds (epsilon_low={clip.epsilon_low}, epsilon_high={clip.epsilon_high}) are for "
+                f"algorithm.{name}={meant}, and mean something else beside {chosen} (algorithm={algorithm.name}). Set "
+                f"algorithm={preset} beside clip={preset}, or a clip for {algorithm.name}, such as clip=ppo"
+            )
     _check_sync(settings)
     return dict(
         advantage_estimator=algorithm.estimator,

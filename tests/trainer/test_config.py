@@ -121,3 +121,33 @@ def test_the_zero_stage_is_found_in_a_file_of_deepspeeds_too(monkeypatch, tmp_pa
     config.arm = "test"
     with pytest.raises(ValueError, match="adapter"):
         trainer_arguments(compose_settings(config), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["clip=cispo"], "clip.loss_type=cispo.*algorithm=cispo"),
+        (["algorithm=grpo", "clip=cispo"], "clip.loss_type=cispo.*algorithm=cispo"),
+        (["algorithm=gspo", "clip=cispo"], "clip.loss_type=cispo"),
+        (["algorithm=dapo", "clip=cispo", "clip.epsilon_low=null", "clip.epsilon_high=null"], "clip.loss_type=cispo"),
+        (["clip=gspo"], "clip.importance_sampling_level=sequence.*algorithm=gspo"),
+        (["algorithm=rloo", "clip=gspo"], "clip.importance_sampling_level=sequence"),
+        (["algorithm=cispo", "clip=gspo"], "clip.importance_sampling_level=sequence"),
+        (["algorithm=gspo", "algorithm.importance_sampling_level=token"], "clip.importance_sampling_level=sequence"),
+        (["algorithm=cispo", "algorithm.loss_type=sapo"], "clip.loss_type=cispo"),
+        (["algorithm=cispo"], None),
+        (["algorithm=gspo"], None),
+        (["algorithm=gspo", "clip=ppo"], None),
+        (["algorithm=dapo", "clip=clip_higher", "algorithm.importance_sampling_level=sequence", "clip=gspo"], None),
+    ],
+    ids=str,
+)
+def test_bounds_made_for_one_algorithm_are_refused_beside_another(tmp_path, overrides, names):
+    config = composed(*overrides)
+    config.arm = "test"
+    settings = compose_settings(config)
+    if names is None:
+        assert trainer_arguments(settings, tmp_path).output_dir
+        return
+    with pytest.raises(ValueError, match=names):
+        trainer_arguments(settings, tmp_path)
