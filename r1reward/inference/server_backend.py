@@ -17,6 +17,7 @@ from r1reward.data.rows import ImageSource, Row
 from r1reward.inference.backend import Completion, Sampling
 from r1reward.models.image_check import ImagesNotSeen, inverted
 from r1reward.rewards.judges.replies import BadReply, failure_of, reply_in
+from r1reward.rewards.written import begun, reasoned_in
 
 ASKED_AGAIN = ("timeout", "connection", "rate_limited", "server_error", "bad_reply")
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -158,7 +159,7 @@ def completion_in(body: bytes) -> Completion:
     Raises:
         BadReply: If it is none.
     """
-    text = reply_in(body)
+    text = begun(reasoned_in(body) or reply_in(body))
     try:
         return Completion(text, int(json.loads(body)["usage"]["completion_tokens"]))
     except (LookupError, TypeError, ValueError):
