@@ -122,6 +122,9 @@ class ClipSettings:
         epsilon_low: PPO clip: the ratio is clipped at 1 - epsilon_low; null: no PPO clip (then epsilon_high is null too).
         epsilon_high: PPO clip: the ratio is clipped at 1 + epsilon_high; null: the same as epsilon_low. For `cispo` it is the
             cap of the ratio itself.
+        loss_type: The `algorithm.loss_type` that these bounds are for, where another would make something else of them; null:
+            any.
+        importance_sampling_level: The same of `algorithm.importance_sampling_level`.
     """
 
     pre_clip: bool
@@ -129,6 +132,8 @@ class ClipSettings:
     delta_max: float = 1e3
     epsilon_low: float | None = 0.2
     epsilon_high: float | None = None
+    loss_type: str | None = None
+    importance_sampling_level: str | None = None
 
 
 @dataclass(frozen=True)

@@ -222,17 +222,20 @@ def decode_columns(
 ) -> list[dict]:
     """Training rows (`to_training_row`) with their `images` decoded; each distinct image is decoded once.
 
-    A rollout batch holds every prompt several times, and readers keep images as paths or encoded bytes until here.
+    A rollout batch holds every prompt several times, and readers keep images as paths or encoded bytes until here. TRL's own
+    forms are rows too: `images` with decoded pictures, or None, or one in the column `image`, which is then in `images` too.
 
     Args:
-        rows: The rows; those without `images` stay as they are.
+        rows: The rows; those without a column of images stay as they are.
         limits: What may be decoded.
         on_error: Called with the position of a row and what is wrong with one of its images; returns the image to take
             instead. By default the error is raised.
     """
     decoded: dict[tuple, Image.Image | ImageError] = {}
 
-    def image(source: dict, position: int) -> Image.Image:
+    def image(source: dict | Image.Image, position: int) -> Image.Image:
+        if isinstance(source, Image.Image):
+            return source
         key = (source["path"], source["bytes"])
         if key not in decoded:
             try:
@@ -246,10 +249,13 @@ def decode_columns(
             raise found
         return on_error(position, found)
 
-    return [
-        row | {"images": [image(source, position) for source in row["images"]]} if "images" in row else row
-        for position, row in enumerate(rows)
-    ]
+    def decode(row: dict, position: int) -> dict:
+        if "images" not in row and "image" not in row:
+            return row
+        sources = row["images"] if "images" in row else [row["image"]]
+        return row | {"images": [image(source, position) for source in sources or () if source is not None]}
+
+    return [decode(row, position) for position, row in enumerate(rows)]
 
 
 class BadImages:

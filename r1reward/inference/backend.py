@@ -41,7 +41,7 @@ class Completion:
     """One text that a reward model wrote.
 
     Attributes:
-        text: Without special tokens.
+        text: What counts as written (`r1reward.rewards.written`), without special tokens.
         tokens: Its length in tokens, the end token included; 0 where nobody says.
         failure: Why there is no text of the model's: "refused" or "rejected" (`rewards.judges.opinion.FAILURES`); None where
             there is one.

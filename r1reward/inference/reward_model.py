@@ -1,11 +1,12 @@
 """The reward model at work: it judges rows and returns parsed verdicts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from r1reward.data.rows import PreferenceRow, Row
 from r1reward.inference.backend import Backend, Completion, PromptRejected, Sampling
+from r1reward.inference.first_texts import FirstTexts, fault_of
 from r1reward.inference.readings import read_verdict
 from r1reward.rewards.verdict import Verdict
 
@@ -40,6 +41,7 @@ class RewardModel:
     def __init__(self, backend: Backend, pattern: str = "strict"):
         self.backend = backend
         self.pattern = pattern
+        self._first = FirstTexts("the reward model")
 
     def judge(
         self,
@@ -64,16 +66,16 @@ class RewardModel:
         sampling = Sampling(max_new_tokens)
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            drawn = self.backend.complete([rows[i] for i in indices], 1, sampling, 0)
-            for index, (completion,) in zip(indices, drawn, strict=True):
-                judgements[index] = self._judgement(completion)
+            batch = [rows[i] for i in indices]
+            drawn = self.backend.complete(batch, 1, sampling, 0)
+            for index, (judgement,) in zip(indices, self._judgements(batch, drawn), strict=True):
+                judgements[index] = judgement
             on_progress(len(indices))
         return judgements
 
     def vote(self, rows: list[Row], votes: int, sampling: Sampling, seed: int) -> list[list[Judgement]]:
         """`votes` verdicts on each row of one batch (see `Backend.complete`)."""
-        drawn = self.backend.complete(rows, votes, sampling, seed)
-        return [[self._judgement(completion) for completion in of_row] for of_row in drawn]
+        return self._judgements(rows, self.backend.complete(rows, votes, sampling, seed))
 
     def check_images(self, rows: Iterable[Row]):
         """See that the images of the first row that has any, and whose prompt is taken, are seen (`Backend.check_images`).
@@ -91,5 +93,14 @@ class RewardModel:
         if rejected is not None:
             raise rejected
 
-    def _judgement(self, completion: Completion) -> Judgement:
-        return Judgement(completion.text, read_verdict(completion.text, self.pattern), completion.tokens, completion.failure)
+    def _judgements(self, rows: Sequence[Row], drawn: list[list[Completion]]) -> list[list[Judgement]]:
+        self._first.saw(
+            (one.text, fault_of(row.task, one.text, self.pattern))
+            for row, of_row in zip(rows, drawn, strict=True)
+            for one in of_row
+            if one.failure is None
+        )
+        return [
+            [Judgement(one.text, read_verdict(one.text, self.pattern), one.tokens, one.failure) for one in of_row]
+            for of_row in drawn
+        ]

@@ -9,6 +9,7 @@ from r1reward.data.rows import Row
 from r1reward.inference.backend import Completion, Sampling
 from r1reward.inference.sampled_log_probs import SampledLogProbs
 from r1reward.models.image_check import TOKENS, check, plain
+from r1reward.rewards.written import opening
 from r1reward.shared_prefix.generation import generate
 from r1reward.shared_prefix.prompts import encode_images, make_prompts
 from r1reward.shared_prefix.register import base_model, enable, why_not
@@ -29,6 +30,7 @@ class TransformersBackend:
         self.limits = limits
         self.processor = processor
         self._autocast = autocast
+        self._opening = opening(processor)
         self._encodes_once = why_not(model) is None
         if self._encodes_once:
             enable(model)
@@ -42,7 +44,7 @@ class TransformersBackend:
         tokenizer = self.processor.tokenizer
         lengths = (ids != tokenizer.pad_token_id).sum(1).tolist()
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        drawn = [Completion(text, length) for text, length in zip(texts, lengths, strict=True)]
+        drawn = [Completion(self._opening + text, length) for text, length in zip(texts, lengths, strict=True)]
         return [drawn[start : start + votes] for start in range(0, len(drawn), votes)]
 
     def check_images(self, row: Row):

@@ -9,6 +9,7 @@ from r1reward.data.rows import Row
 from r1reward.inference.backend import Completion, Sampling
 from r1reward.models.image_check import ImagesNotSeen, image_tokens, inverted, processed
 from r1reward.models.loading import ModelSettings, load_processor, pixel_limits, resolve
+from r1reward.rewards.written import opening
 
 INSTALL_VLLM = "pip install 'trl[vllm]==1.16.*'"  # in messages: what brings a version of vLLM that fits
 NEVER = -100.0  # added to a logit, the least that vLLM allows
@@ -40,6 +41,7 @@ class VllmBackend:
 
         self._vllm = vllm
         self._processor = load_processor(settings)
+        self._opening = opening(self._processor)
         options = {
             # weights of 32 bits are for training; evaluation samples from what generation computes with
             "dtype": "bfloat16" if settings.dtype == "float32" else settings.dtype,
@@ -65,7 +67,9 @@ class VllmBackend:
             top_k=sampling.top_k,
             max_tokens=sampling.max_new_tokens,
         )
-        return [[Completion(output.text, len(output.token_ids)) for output in answer.outputs] for answer in answers]
+        return [
+            [Completion(self._opening + output.text, len(output.token_ids)) for output in answer.outputs] for answer in answers
+        ]
 
     def check_images(self, row: Row):
         """See `Backend`: the engine makes the processor's tokens of the prompt, and other images change what it says."""

@@ -8,7 +8,7 @@ the model and its processor.
 Shapes: P prompt tokens, T completion tokens. Log-probabilities are in nats, at the sampling temperature.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +42,14 @@ class Plain:
 
 
 def plain(
-    model, processor, messages: list[dict], images: Sequence[Image.Image], completion, temperature: float = 1.0, never=()
+    model,
+    processor,
+    messages: list[dict],
+    images: Sequence[Image.Image],
+    completion,
+    temperature: float = 1.0,
+    never=(),
+    template: Mapping | None = None,
 ) -> Plain:
     """One row by itself: no padding, no packing, no cache, no features from elsewhere.
 
@@ -54,19 +61,22 @@ def plain(
         completion: (T,) tokens; `TOKENS` of them count.
         temperature: Divides the logits.
         never: Tokens that the sampler does not draw.
+        template: Arguments of the chat template, such as `enable_thinking`.
 
     Raises:
         ImagesNotSeen: The model's forward pass does not know something that its processor hands it; or what it says does not
             depend on the images.
     """
     completion = torch.as_tensor(completion, device=model.device)[:TOKENS]
-    logits = _logits(model, processor, messages, images, completion) / temperature
+    template = template or {}
+    logits = _logits(model, processor, messages, images, completion, template) / temperature
     own = _of_tokens(logits, completion)
     logits[:, list(never)] = -torch.inf
     sampled = _of_tokens(logits, completion)
     if not images:
         return Plain(own, None, sampled)
-    changed = _of_tokens(_logits(model, processor, messages, inverted(images), completion) / temperature, completion)
+    others = _logits(model, processor, messages, inverted(images), completion, template)
+    changed = _of_tokens(others / temperature, completion)
     if torch.equal(own, changed):
         raise ImagesNotSeen(
             f"{type(_unwrapped(model)).__name__} gives a completion the same log-probabilities whatever its images show: the "
@@ -107,9 +117,9 @@ def inverted(images: Sequence[Image.Image]) -> list[Image.Image]:
     return [ImageOps.invert(image.convert("RGB")) for image in images]
 
 
-def processed(processor, messages: list[dict], images: Sequence[Image.Image]) -> dict:
+def processed(processor, messages: list[dict], images: Sequence[Image.Image], **template) -> dict:
     """What a processor makes of one prompt and its images: tensors with one row."""
-    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **template)
     return dict(processor(text=[text], images=[list(images)] if images else None, return_tensors="pt"))
 
 
@@ -120,9 +130,9 @@ def image_tokens(config) -> list[int]:
 
 
 @torch.no_grad()
-def _logits(model, processor, messages, images, completion) -> torch.Tensor:
+def _logits(model, processor, messages, images, completion, template) -> torch.Tensor:
     """Logits (T, V), float32, from which each token of the completion (T,) would be drawn."""
-    inputs = {name: value.to(model.device) for name, value in processed(processor, messages, images).items()}
+    inputs = {name: value.to(model.device) for name, value in processed(processor, messages, images, **template).items()}
     if dropped := swallowed(_unwrapped(model), inputs):
         raise ImagesNotSeen(
             f"the forward pass of {type(_unwrapped(model)).__name__} does not know {', '.join(dropped)}, which its processor "

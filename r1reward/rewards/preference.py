@@ -30,8 +30,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from r1reward.rewards.as_function import AsFunction
 from r1reward.rewards.judges.opinion import ConsistencyJudge, FailureLimit, Opinion, TooManyFailures, failure_rates, log_share
 from r1reward.rewards.verdict import REJECTIONS, Verdict, parse
+from r1reward.rewards.written import texts_of
 
 TERMS = ("result", "consistency", "format")  # the order of the reward functions, and of the trainer's columns
 PATTERN = {"paper": "strict", "released": "released"}  # how verdicts are parsed, by semantics
@@ -59,8 +61,9 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class PreferenceReward:
-    """The reward of a pairwise judgement (see the module's head).
+class PreferenceReward(AsFunction):
+    """The reward of a pairwise judgement (see the module's head); itself a reward function in the form that TRL calls, which
+    needs the dataset's column `label`.
 
     Attributes:
         consistency_weight: Weight of the consistency term, no unit, >= 0. 0 needs no judge; with a judge its opinion
@@ -76,6 +79,8 @@ class PreferenceReward:
     semantics: str = "paper"
     judge: ConsistencyJudge | None = None
     failure_limit: FailureLimit = field(default_factory=lambda: FailureLimit(0.2))
+
+    __name__ = "preference"  # in TRL's metrics: rewards/preference/mean
 
     def __post_init__(self):
         if self.semantics not in SEMANTICS:
@@ -134,7 +139,7 @@ class PreferenceReward:
         """The terms as three reward functions in the form that TRL calls, in the order of `TERMS` (also their
         `__name__`).
 
-        Each takes `completions` (conversations; the text is `completions[i][0]["content"]`), the dataset's column
+        Each takes `completions` (conversations or texts, see `r1reward.rewards.written`), the dataset's column
         `label` and anything else. They return the bare terms: no weights, no product; `total` makes the reward of
         them. `consistency` returns None (NaN in the trainer) where nobody was asked.
 
@@ -145,10 +150,10 @@ class PreferenceReward:
         """
 
         def result(completions, label, **kwargs) -> list[float | None]:
-            return self._results(_texts(completions), label)[1]
+            return self._results(texts_of(completions), label)[1]
 
         def consistency(completions, label, log_metric=None, **kwargs) -> list[float | None]:
-            values, opinions = self._consistencies(*self._results(_texts(completions), label))
+            values, opinions = self._consistencies(*self._results(texts_of(completions), label))
             if log_metric is not None and opinions:
                 rates = failure_rates(opinions)
                 unknown = sum(opinion.value is None for opinion in opinions) / len(opinions)
@@ -160,7 +165,7 @@ class PreferenceReward:
             return values
 
         def format(completions, label, log_metric=None, **kwargs) -> list[float | None]:
-            verdicts, _ = self._results(_texts(completions), label)
+            verdicts, _ = self._results(texts_of(completions), label)
             if log_metric is not None and verdicts:
                 for reason in REJECTIONS:
                     share = sum(v.rejection == reason for v in verdicts) / len(verdicts)
@@ -204,7 +209,3 @@ class PreferenceReward:
             opinions = [Opinion(None, "exception")] * len(reasonings)
         self.failure_limit.record(opinions)
         return opinions
-
-
-def _texts(completions) -> list[str]:
-    return [completion[0]["content"] or "" for completion in completions]

@@ -27,6 +27,7 @@ from r1reward.rewards.judged import JudgedAnswer, bare_solution
 from r1reward.rewards.judges.opinion import FailureLimit, TextModel, failure_rates, log_share
 from r1reward.rewards.score import Score, check_semantics
 from r1reward.rewards.tasks import Function
+from r1reward.rewards.written import texts_of
 
 ANSWERS: dict[str, Callable[..., Score]] = {
     "multiple_choice": answers.multiple_choice,
@@ -135,11 +136,6 @@ def solution_check(name: str, semantics: str, options: dict[str, Any]) -> Callab
     if name not in NAMES:
         raise _unknown(name)
     return lambda solution: None
-
-
-def texts_of(completions: list) -> list[str]:
-    """The texts of a batch of conversations, empty where there is none."""
-    return [completion[0]["content"] or "" for completion in completions]
 
 
 def _unknown(name: str) -> ValueError:

@@ -9,7 +9,7 @@ round:
 
     def brevity(completions, **columns) -> list[float | None]
 
-    completions    one conversation per row; the text is completions[i][0]["content"]
+    completions    one conversation per row; the text is `r1reward.rewards.written.text_of(completions[i])`
     columns        one list per column of the data (id, task, solution, label, images, category, level), of the same length;
                    prompts and completion_ids (token ids), the same way; `correct`, the value of the task's first term (None
                    for that term itself); and log_metric(name, value), trainer_state
@@ -32,6 +32,7 @@ from typing import Protocol
 
 import torch
 
+from r1reward.rewards.as_function import AsFunction
 from r1reward.rewards.judges.opinion import FailureLimit, Opinion, TooManyFailures, log_share
 
 Function = Callable[..., list[float | None]]
@@ -76,7 +77,7 @@ class Term:
             raise ValueError(f"the weight of the reward term {self.name} must be a finite number, got {self.weight!r}")
 
 
-class TaskReward:
+class TaskReward(AsFunction):
     """A weighted sum of terms; the first says whether the answer is right (0.5 or more).
 
     Args:
@@ -84,6 +85,8 @@ class TaskReward:
         base: A reward of several terms of its own (`r1reward.rewards.preference.PreferenceReward`); the sum starts with it.
         max_failure_rate: Largest share of rows on which a term may fail before the run ends.
     """
+
+    __name__ = "task"
 
     def __init__(self, terms: list[Term], base: CompositeReward | None = None, max_failure_rate: float = 0.2):
         own = base.reward_functions() if base is not None else []
@@ -193,7 +196,7 @@ def _number(value):
     return number if math.isfinite(number) else _FAILED
 
 
-class RoutedReward:
+class RoutedReward(AsFunction):
     """Sends each row to the reward of the task that it names.
 
     Terms are named `<task>/<term>`, and so are the metrics that they log.
@@ -202,6 +205,8 @@ class RoutedReward:
         rewards: By task; each a composite reward, such as `TaskReward`.
         weights: By task, a factor of its total; 1 where it is not named.
     """
+
+    __name__ = "tasks"
 
     def __init__(self, rewards: dict[str, CompositeReward], weights: dict[str, float] | None = None):
         if not rewards:

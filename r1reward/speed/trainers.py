@@ -159,7 +159,7 @@ def build(kind: str, shape: Shape, model_path: str, load, rows, processor, folde
         trainer = TimedStock(model=model, reward_funcs=length_of_text, args=GRPOConfig(**arguments), **common)
     else:
         own = {"advantage_estimator": "group", "share_prefix": kind == "ours", "filter_threshold": 1.5}
-        trainer = TimedOurs(model=model, reward=length_of_text, args=StableReinforceConfig(**arguments, **own), **common)
+        trainer = TimedOurs(model=model, reward_funcs=length_of_text, args=StableReinforceConfig(**arguments, **own), **common)
     trainer.clock = Clock()
     trainer.add_callback(_OptimizerClock(trainer.clock))
     trainer.remove_callback(PrinterCallback)

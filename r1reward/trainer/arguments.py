@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from r1reward.settings import KlSettings, TrainerSettings, TrainSettings
-from r1reward.trainer.config import StableReinforceConfig
+from r1reward.trainer.config import StableReinforceConfig, named
 
 AT_LEAST_ONE = (
     "rollout_batch_size",
@@ -52,6 +52,13 @@ ELSEWHERE = {
     "report_to": "logger",
     "save_total_limit": "trainer.keep_last",
     "eval_steps": "trainer.eval_steps",
+}
+# How messages of `StableReinforceConfig` call its fields, where they are not settings of the group trainer.
+NAMES = ELSEWHERE | {
+    **{name: f"trainer.{name}" for name in ("num_iterations", "share_prefix", "skip_zero_advantage")},
+    "epsilon_high=5": "clip=cispo",
+    "pre_clip=False": "clip=none",
+    "beta instead": "algorithm.kl.placement=loss",
 }
 OVERRULED = {
     "num_train_epochs": "trainer.max_steps decides when training ends",
@@ -143,7 +150,8 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
         use_cpu=not torch.accelerator.is_available(),
     )
     _check_extra(t.extra, arguments)
-    return StableReinforceConfig(**arguments, **t.extra)
+    with named(NAMES):
+        return StableReinforceConfig(**arguments, **t.extra)
 
 
 def _sizes(settings: TrainSettings, processes: int) -> dict:
@@ -193,6 +201,15 @@ def _method(settings: TrainSettings) -> dict:
     algorithm, clip, kl = settings.algorithm, settings.clip, settings.algorithm.kl
     if clip.epsilon_low is None and clip.epsilon_high is not None:
         raise ValueError("clip.epsilon_high has no effect without clip.epsilon_low: set both, or neither")
+    for name in ("loss_type", "importance_sampling_level"):
+        meant, chosen = getattr(clip, name), getattr(algorithm, name)
+        if meant is not None and meant != chosen:
+            preset = "cispo" if name == "loss_type" else "gspo"
+            raise ValueError(
+                f"clip.{name}={meant}: these bounds (epsilon_low={clip.epsilon_low}, epsilon_high={clip.epsilon_high}) are for "
+                f"algorithm.{name}={meant}, and mean something else beside {chosen} (algorithm={algorithm.name}). Set "
+                f"algorithm={preset} beside clip={preset}, or a clip for {algorithm.name}, such as clip=ppo"
+            )
     _check_sync(settings)
     return dict(
         advantage_estimator=algorithm.estimator,

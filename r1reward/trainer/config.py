@@ -2,7 +2,11 @@
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 
 from trl import GRPOConfig
 
@@ -16,6 +20,24 @@ class SettingHasNoEffect(UserWarning):
     """A setting was given that cannot act in this run; the message names the remedy."""
 
 
+_NAMES: ContextVar[Mapping[str, str]] = ContextVar("names of settings", default=MappingProxyType({}))
+
+
+@contextmanager
+def named(names: Mapping[str, str]) -> Iterator[None]:
+    """While it lasts, messages call the fields of `StableReinforceConfig` by these names: a config's user knows no others."""
+    token = _NAMES.set(names)
+    try:
+        yield
+    finally:
+        _NAMES.reset(token)
+
+
+def _name(field: str) -> str:
+    """What the user calls a field, or a remedy such as "pre_clip=False"."""
+    return _NAMES.get().get(field, field)
+
+
 @dataclass
 class StableReinforceConfig(GRPOConfig):
     """Settings of StableReinforce (arXiv 2505.02835) on top of `GRPOConfig`.
@@ -26,6 +48,8 @@ class StableReinforceConfig(GRPOConfig):
 
     Attributes:
         advantage_estimator: `batch` (Reinforce++), `group` (GRPO), `leave_one_out` (RLOO) or `reinforce_plus_plus_baseline`.
+        steps_per_generation: With Pre-CLIP on, two optimiser steps per rollout batch where it is not set, for in the first
+            one the ratio is 1.
         scale_advantages: Whether `group` divides by the group's deviation (False: Dr. GRPO).
         statistics_over: What `batch` and `reinforce_plus_plus_baseline` standardise over: `rows`, which all count the same (the
             paper), or `tokens`, so that a row counts as often as its completion has tokens (the released code). The filter
@@ -72,6 +96,13 @@ class StableReinforceConfig(GRPOConfig):
 
     def __post_init__(self):
         generations = self.num_generations
+        if (
+            self.pre_clip
+            and self.num_iterations == 1
+            and self.steps_per_generation is None
+            and self.generation_batch_size is None
+        ):
+            self.steps_per_generation = 2 * self.gradient_accumulation_steps
         if generations == 1:  # refused by GRPOConfig, whose advantages need a group; ours need none
             self.num_generations = 2
         super().__post_init__()
@@ -79,6 +110,25 @@ class StableReinforceConfig(GRPOConfig):
         self._check_own_settings()
         for message in settings_without_effect(self):
             warnings.warn(message, SettingHasNoEffect, stacklevel=2)
+
+    @classmethod
+    def of(cls, args: GRPOConfig) -> "StableReinforceConfig":
+        """The same training in our words: GRPO as `args` says it, without StableReinforce's own parts.
+
+        Raises:
+            ValueError: For a setting of GRPO that has no counterpart here.
+        """
+        config = cls.__new__(cls)  # `args` is resolved: its batch sizes, devices and DeepSpeed's plugin stay as they are
+        own = {f.name: f.default for f in fields(cls) if f.name not in GRPOConfig.__dataclass_fields__}
+        config.__dict__.update(own | vars(args))
+        config.advantage_estimator, config.advantage_filter, config.pre_clip = "group", "none", False
+        config.scale_advantages = args.scale_rewards != "none"
+        if args.scale_rewards == "none":
+            config.scale_rewards = "group"
+        if args.save_total_limit is not None:
+            config.keep_last, config.save_total_limit = args.save_total_limit, None
+        config._check_own_settings()
+        return config
 
     @property
     def updates_per_rollout(self) -> int:
@@ -98,17 +148,29 @@ class StableReinforceConfig(GRPOConfig):
         if self.advantage_estimator in GROUP_ESTIMATORS and self.num_generations < 2:
             raise ValueError(
                 f"the estimator {self.advantage_estimator!r} compares rollouts of one prompt: num_generations >= 2, got "
-                f"{self.num_generations}. Raise algorithm.num_generations, or use algorithm.estimator=batch."
+                f"{self.num_generations}. Raise {_name('num_generations')}, or use {_name('advantage_estimator')}=batch."
             )
         if not self.scale_advantages and self.advantage_estimator != "group":
             raise ValueError(
-                "algorithm.scale_advantages=false has no effect: only the estimator 'group' divides by a deviation of its own"
+                f"{_name('scale_advantages')}=false has no effect: only the estimator 'group' divides by a deviation of its own"
+            )
+        if self.scale_rewards != "group":
+            remedy = {"none": "scale_advantages=False", "batch": "advantage_estimator='reinforce_plus_plus_baseline'"}
+            raise ValueError(
+                f"scale_rewards={self.scale_rewards!r} has no effect: advantages come from advantage_estimator. Set "
+                f"{remedy.get(self.scale_rewards, 'advantage_estimator')} of StableReinforceConfig instead"
+            )
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"multi_objective_aggregation={self.multi_objective_aggregation!r} has no effect: rewards are summed, and "
+                "advantage_estimator normalises the sum. Leave it out, or use TRL's GRPOTrainer"
             )
         if self.statistics_over not in STATISTICS_OVER:
-            raise ValueError(f"algorithm.statistics_over={self.statistics_over}: choose one of {', '.join(STATISTICS_OVER)}")
+            choices = ", ".join(STATISTICS_OVER)
+            raise ValueError(f"{_name('statistics_over')}={self.statistics_over}: choose one of {choices}")
         if self.statistics_over == "tokens" and self.advantage_estimator not in OVER_BATCH:
             raise ValueError(
-                "algorithm.statistics_over=tokens has no effect: over the batch only the estimators "
+                f"{_name('statistics_over')}=tokens has no effect: over the batch only the estimators "
                 f"{' and '.join(OVER_BATCH)} take statistics, not {self.advantage_estimator}. Set it to rows"
             )
         if not 0 < self.delta_min < 1 < self.delta_max:
@@ -117,18 +179,18 @@ class StableReinforceConfig(GRPOConfig):
             raise ValueError(f"the filter threshold must be a positive number, got {self.filter_threshold}")
         if self.loss_type == "cispo" and (self.epsilon_high or 0) < 1:
             raise ValueError(
-                f"with loss_type=cispo epsilon_high caps the ratio itself, so {self.epsilon_high} would bind everywhere; use "
-                "clip=cispo, or clip.epsilon_high of at least 1"
+                f"with loss_type=cispo epsilon_high caps the ratio itself, so {self.epsilon_high} would bind everywhere; set "
+                f"{_name('epsilon_high=5')}, or {_name('epsilon_high')} of at least 1"
             )
         if self.kl_in_reward and self.beta:
             raise ValueError("KL is either in the reward (k1) or in the loss (k3), not in both: set one coefficient to 0")
         if self.kl_in_reward and self.advantage_estimator not in OVER_BATCH:
             raise ValueError(
                 f"a KL penalty in the reward makes advantages per token, which {self.advantage_estimator!r} does not define; "
-                "use algorithm.kl.placement=loss"
+                f"set {_name('beta instead')}"
             )
         if self.share_prefix and not self.keep_groups_together:
-            raise ValueError("share_prefix needs whole groups: set trainer.share_prefix=false to shuffle rows as TRL does")
+            raise ValueError(f"share_prefix needs whole groups: set {_name('share_prefix')}=false to shuffle rows as TRL does")
         if self.skip_zero_advantage:
             self._check_skipping()
         if self.load_best_model_at_end:
@@ -145,24 +207,28 @@ class StableReinforceConfig(GRPOConfig):
         if self.advantage_filter == "paper" and over_rows and self.filter_threshold >= reachable:
             raise ValueError(
                 f"the advantage filter cannot act: among {self.generation_batch_size} rollouts no |z| exceeds "
-                f"{reachable:.2f}, and the threshold is {self.filter_threshold:g}. Raise trainer.rollout_batch_size, lower "
-                "advantage_filter.threshold, or set advantage_filter=none."
+                f"{reachable:.2f}, and the threshold is {self.filter_threshold:g}. Raise {_name('steps_per_generation')}, "
+                f"lower {_name('filter_threshold')}, or set advantage_filter=none."
             )
         if self.pre_clip and self.ratio_is_one:
             raise ValueError(
                 "Pre-CLIP cannot act: each rollout batch gives one update, so the ratio is always 1. Set "
-                "trainer.train_batch_size below trainer.rollout_batch_size, or trainer.num_iterations above 1, or clip=none."
+                f"{_name('gradient_accumulation_steps')} below {_name('steps_per_generation')}, or {_name('num_iterations')} "
+                f"above 1, or {_name('pre_clip=False')}."
             )
 
     def _check_skipping(self):
         entropy = self.entropy_coef or self.use_adaptive_entropy or self.top_entropy_quantile < 1.0
         for wrong, why in (
-            (not self.share_prefix or self.num_generations == 1, "it needs trainer.share_prefix and num_generations above 1"),
+            (
+                not self.share_prefix or self.num_generations == 1,
+                f"it needs {_name('share_prefix')} and num_generations above 1",
+            ),
             (self.beta, "the KL term in the loss moves rows without an advantage too"),
             (entropy, "the entropy settings look at rows without an advantage too"),
         ):
             if wrong:
-                raise ValueError(f"trainer.skip_zero_advantage=true cannot be used: {why}")
+                raise ValueError(f"{_name('skip_zero_advantage')}=true cannot be used: {why}")
 
 
 def settings_without_effect(args: StableReinforceConfig) -> list[str]:
@@ -172,7 +238,8 @@ def settings_without_effect(args: StableReinforceConfig) -> list[str]:
     if ppo_clip and args.ratio_is_one:
         messages.append(
             "The PPO clip has no effect: each rollout batch gives one update, so the ratio is always 1. For off-policy "
-            "updates set trainer.train_batch_size below trainer.rollout_batch_size, or trainer.num_iterations above 1."
+            f"updates set {_name('gradient_accumulation_steps')} below {_name('steps_per_generation')}, or "
+            f"{_name('num_iterations')} above 1."
         )
     if args.pre_clip and ppo_clip and args.importance_sampling_level == "sequence":
         messages.append("With a sequence-level ratio, Pre-CLIP clamps the tokens before they are averaged.")

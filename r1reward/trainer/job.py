@@ -206,7 +206,7 @@ class Job:
         samples = SampleWriter(self.run_folder, options.samples_every, options.samples_per_batch, self._pattern)
         trainer = build_trainer(
             model=model,
-            reward=reward,
+            reward_funcs=reward,
             args=self.arguments,
             on_rollouts=samples,
             step_guard=guard,

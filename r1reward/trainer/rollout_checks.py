@@ -13,6 +13,7 @@ Shapes: B rows on this process, T completion tokens.
 from contextlib import contextmanager, nullcontext
 
 import torch
+from trl.data_utils import prepare_multimodal_messages
 
 from r1reward.models.image_check import Plain, check, image_tokens, plain
 from r1reward.trainer.sampler_mismatch import MismatchWarnings, difference
@@ -52,7 +53,9 @@ class RolloutChecks:
         sampled, old = batch.get("sampling_per_token_logps"), batch.get("old_per_token_logps")
         if sampled is not None and old is not None and self._samples_whole:
             self._saw_difference(sampled, old, batch["completion_mask"])
-        if not self.due or isinstance(rows[0]["prompt"], str):  # a text by itself has no images
+        if (
+            not self.due or isinstance(rows[0]["prompt"], str) or not self._trainer._is_vlm
+        ):  # texts by themselves have no images
             return
         self.due, self._rows = False, rows
         computed = batch["completion_mask"].any(1)
@@ -114,17 +117,20 @@ class RolloutChecks:
             rows: (B)
             computed: (B,) whether the row has tokens, and takes part.
         """
-        return max(range(len(rows)), key=lambda n: (bool(computed[n]), bool(rows[n].get("images"))))
+        return max(range(len(rows)), key=lambda n: (bool(computed[n]), bool(_shown(rows[n])[1])))
 
     def _plain(self, model, row: dict, batch: dict, n: int) -> Plain:
         trainer = self._trainer
         completion = batch["completion_ids"][n][batch["completion_mask"][n].bool()]
         if not len(completion):  # a truncated one that is masked
             completion = batch["completion_ids"][n][:1]
-        images, config = row.get("images") or (), trainer.accelerator.unwrap_model(trainer.model).config
+        (messages, images), config = _shown(row), trainer.accelerator.unwrap_model(trainer.model).config
         never = image_tokens(config) if trainer.use_vllm else [config.image_token_id]
+        template = dict(trainer.chat_template_kwargs)
+        if trainer.chat_template is not None:
+            template["chat_template"] = trainer.chat_template
         with trainer.accelerator.autocast(), without_dropout(model):
-            return plain(model, trainer.processing_class, row["prompt"], images, completion, trainer.temperature, never)
+            return plain(model, trainer.processing_class, messages, images, completion, trainer.temperature, never, template)
 
     @contextmanager
     def _reference(self):
@@ -148,6 +154,13 @@ class RolloutChecks:
             trainer._metrics["train"][f"{METRIC}/max"].append(largest)
         if trainer.accelerator.is_main_process:
             self._warnings.saw(mean, trainer.state.global_step)
+
+
+def _shown(row: dict) -> tuple[list[dict], list]:
+    """The prompt in parts and its images in order: of the row's column `images`, or in the parts themselves."""
+    messages = prepare_multimodal_messages(row["prompt"], images=row.get("images"))
+    parts = (part for message in messages for part in message["content"] or ())
+    return messages, [part["image"] for part in parts if part["type"] == "image"]
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from datasets import IterableDataset
 from trl import GRPOTrainer
 from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
@@ -58,10 +59,9 @@ class Groups:
 class SharedPrefixTrainer(GRPOTrainer):
     """`GRPOTrainer` with shared prompts; with `args.share_prefix=False` it computes what `GRPOTrainer` does."""
 
-    def __init__(self, *args, **kwargs):
-        settings = kwargs["args"]
-        with engine_arguments(**(settings.vllm_engine_kwargs or {})) if settings.use_vllm else nullcontext():
-            super().__init__(*args, **kwargs)
+    def __init__(self, model, reward_funcs, args, *positional, **kwargs):
+        with engine_arguments(**(args.vllm_engine_kwargs or {})) if args.use_vllm else nullcontext():
+            super().__init__(model, reward_funcs, args, *positional, **kwargs)
         if self.use_vllm:
             self.vllm_generation = VllmRollouts(self.vllm_generation, image_tokens(self._backbone().config))
         self._groups: Groups | None = None  # of the rollout batch or micro-batch at work
@@ -92,7 +92,7 @@ class SharedPrefixTrainer(GRPOTrainer):
         return self._shares and (self.num_generations if self.model.training else self.num_generations_eval) > 1
 
     def _get_dataloader(self, dataset, *args, **kwargs):
-        if self._shares and hasattr(dataset, "__getitem__"):
+        if self._shares and not isinstance(dataset, IterableDataset):  # a stream is read once anyway
             dataset = ReadOnce(dataset)
         return super()._get_dataloader(dataset, *args, **kwargs)
 

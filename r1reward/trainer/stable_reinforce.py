@@ -8,7 +8,8 @@ What each hook adds:
 - `_generate_and_score_completions`: decodes each image once, samples without dropout, then replaces the advantages by the
   chosen estimator's and filters them (`r1reward.algorithm.advantage`, `.filter`), and has sampler and passes checked
   (`r1reward.trainer.rollout_checks`);
-- `_generate`: lets the judges of a composite reward begin, while the old policy's and the reference's passes run;
+- `_generate`: counts what the chat template opens as written (`r1reward.rewards.written`), and lets the judges of a composite
+  reward begin, while the old policy's and the reference's passes run;
 - `_calculate_rewards`: fills the total of a composite reward from its terms, after they were gathered, and takes the reward of
   rows whose images turned bad (`r1reward.data.images.BadImages`);
 - `_get_per_token_logps_and_entropies`: Pre-CLIP, by clamping the log-probabilities around the old ones, which equals clamping
@@ -22,19 +23,25 @@ With Pre-CLIP and filter off and the estimator `group`, loss and gradients equal
 Shapes: N rows of the global rollout batch, B rows on this process, T completion tokens.
 """
 
+import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from transformers import ProcessorMixin
+from trl import GRPOConfig
 
 from r1reward.algorithm.advantage import estimate, row_returns, statistics_weights, token_returns
 from r1reward.algorithm.clipping import pre_clip, pre_clip_statistics
 from r1reward.algorithm.filter import keep_mask
 from r1reward.algorithm.kl import k1
 from r1reward.data.images import BadImages
+from r1reward.data.rows import PREFERENCE
+from r1reward.inference.first_texts import FirstTexts, fault_of
 from r1reward.rewards.tasks import CompositeReward
-from r1reward.trainer.config import StableReinforceConfig
+from r1reward.rewards.written import REASONING, opening, opening_of_text, texts_of
+from r1reward.trainer.config import SettingHasNoEffect, StableReinforceConfig
 from r1reward.trainer.resumable import ResumableTrainer
 from r1reward.trainer.rollout_checks import RolloutChecks, without_dropout
 from r1reward.trainer.shared_prefix import FURTHER_IMAGE_KEYS, IMAGE_KEYS
@@ -61,12 +68,15 @@ class StableReinforceTrainer(ResumableTrainer):
 
     Args:
         model: A loaded model; load it with `r1reward.models.loading`, which sets the data type on purpose.
-        reward: A composite reward, a TRL reward function, or a list of those (then summed by `args.reward_weights`).
-        args: Settings of the method and of the run.
+        reward_funcs: A composite reward, or what `GRPOTrainer` takes: a reward function, a model, or a list of those (then
+            summed by `args.reward_weights`); composite rewards in a longer list count with their total.
+        args: Settings of the method and of the run; None: those of `StableReinforceConfig`. A plain `GRPOConfig` trains what it
+            says, which is GRPO (`StableReinforceConfig.of`).
+        positional: Passed to `GRPOTrainer`, as are `kwargs`.
         on_rollouts: Called once per rollout batch on the main process with what it sampled.
         step_guard: Skips optimiser steps whose loss or gradient is not finite; None: such a step reaches the weights.
         bad_images: What happens to images that cannot be decoded; by default they end the run.
-        kwargs: Passed to `GRPOTrainer` (`train_dataset`, `processing_class`, `callbacks`, `peft_config`, ...).
+        kwargs: Of `GRPOTrainer` (`train_dataset`, `processing_class`, `callbacks`, `peft_config`, ...).
 
     Raises:
         ValueError: If the processor pads on the right, which misaligns Qwen's M-RoPE positions without a message.
@@ -77,24 +87,26 @@ class StableReinforceTrainer(ResumableTrainer):
     def __init__(
         self,
         model,
-        reward: CompositeReward | Callable | list[Callable],
-        args: StableReinforceConfig,
+        reward_funcs: CompositeReward | Callable | list | None = None,
+        args: GRPOConfig | None = None,
+        *positional,
         on_rollouts: Callable[[Rollouts], None] | None = None,
         step_guard: StepGuard | None = None,
         bad_images: BadImages | None = None,
         **kwargs,
     ):
-        processor = kwargs.get("processing_class")
-        tokenizer = processor.tokenizer if isinstance(processor, ProcessorMixin) else processor
-        if tokenizer is not None and tokenizer.padding_side != "left":
-            raise ValueError(
-                "the tokenizer must pad on the left: set processor.tokenizer.padding_side = 'left' before training"
-            )
-        self.composite_reward = reward if hasattr(reward, "reward_functions") else None
+        args = _settings(args, model)
+        if isinstance(reward_funcs, list):
+            reward_funcs = reward_funcs[0] if len(reward_funcs) == 1 else list(reward_funcs)
+        self.composite_reward = reward_funcs if hasattr(reward_funcs, "reward_functions") else None
         if self.composite_reward is not None:
-            terms = reward.reward_functions()
+            if args.reward_weights not in (None, [1.0]):
+                raise ValueError(
+                    f"reward_weights={args.reward_weights} has no effect: {type(reward_funcs).__name__} combines its own terms"
+                )
+            terms = reward_funcs.reward_functions()
             args.reward_weights = [0.0] * len(terms) + [1.0]
-            reward = [*terms, total]
+            reward_funcs = [*terms, total]
         self.on_rollouts = on_rollouts
         self._scored = None
         self._rows: list[dict] = []  # of the rollout batch that is being made
@@ -102,7 +114,13 @@ class StableReinforceTrainer(ResumableTrainer):
         self._kl_in_reward = args.kl_in_reward
         if self._kl_in_reward:
             args.beta = self._kl_in_reward
-        super().__init__(model=model, reward_funcs=reward, args=args, **kwargs)
+        super().__init__(model, reward_funcs, args, *positional, **kwargs)
+        if isinstance(self.processing_class, ProcessorMixin) and self._tokenizer.padding_side != "left":
+            raise ValueError(
+                "the tokenizer must pad on the left: set processor.tokenizer.padding_side = 'left' before training"
+            )
+        self._opening = opening(self.processing_class, self.chat_template, **self.chat_template_kwargs)
+        self._first = FirstTexts("the policy's rollouts")
         self.bad_images = self.stateful["bad_images"] = bad_images or BadImages()
         self._bad_rows: torch.Tensor | None = None  # (N,) of the rollout batch that is being made, where they are skipped
         self.step_guard = step_guard
@@ -138,11 +156,16 @@ class StableReinforceTrainer(ResumableTrainer):
 
     def _generate(self, prompts):
         generated = super()._generate(prompts)
+        completions = generated[3]
+        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            if isinstance(completion, str):
+                if self.composite_reward is not None:  # TRL's own rewards put the prompt's text before it
+                    completions[row] = opening_of_text(prompt) + completion
+            elif self._opening and not any(completion[0].get(name) for name in REASONING):
+                completion[0]["content"] = self._opening + (completion[0]["content"] or "")
         if self.composite_reward is not None and self._rows:
-            completions = generated[3]
             columns = {name: [row[name] for row in self._rows] for name in self._rows[0] if name != "prompt"}
-            texts = [completion[0]["content"] or "" for completion in completions]
-            self.composite_reward.start(texts, prompts=prompts, **columns)
+            self.composite_reward.start(texts_of(completions), prompts=prompts, **columns)
         return generated
 
     def _calculate_rewards(self, inputs, prompts, completions, *args, **kwargs):
@@ -168,11 +191,22 @@ class StableReinforceTrainer(ResumableTrainer):
         kept = keep_mask(advantages, returns, args.advantage_filter, args.filter_threshold, tokens, args.statistics_over)
         advantages = advantages * kept
         self._log_advantages(advantages, kept, rewards_per_term, weights)
+        self._saw_texts(inputs, completions, rewards_per_term[local])
         if self.on_rollouts is not None and self.accelerator.is_main_process:
             self.on_rollouts(self._rollouts(inputs, completions, rewards_per_term, rewards, advantages, kept, local))
         if advantages.dim() == 2:  # rows were padded to the longest completion of all processes
             return advantages[local, : batch["completion_mask"].shape[1]]
         return advantages[local]
+
+    def _saw_texts(self, inputs, completions, terms: torch.Tensor):
+        """Say so where nearly none of the first rollouts can be read, by this process's rows and their terms (B, terms)."""
+        if self.composite_reward is None or self._first.done or not self.accelerator.is_main_process:
+            return
+        right, pattern = self.composite_reward.right(*terms[:, :-1].unbind(1)), pattern_of(self.composite_reward)
+        texts = zip(inputs, texts_of(completions), right.tolist(), strict=True)
+        self._first.saw(
+            (text, None if is_right else fault_of(row.get("task", PREFERENCE), text, pattern)) for row, text, is_right in texts
+        )
 
     def _rewards(self, rewards_per_term: torch.Tensor) -> torch.Tensor:
         """(N,) from (N, terms); NaN where no term applies."""
@@ -248,7 +282,7 @@ class StableReinforceTrainer(ResumableTrainer):
         return Rollouts(
             step=self.state.global_step,
             rows=inputs,
-            completions=[completion[0]["content"] for completion in completions],
+            completions=texts_of(completions),
             terms={name: terms[:, i].tolist() for i, name in enumerate(self.reward_func_names) if name != "total"},
             rewards=rewards[local].tolist(),
             advantages=advantages[local].tolist(),
@@ -304,6 +338,29 @@ class StableReinforceTrainer(ResumableTrainer):
         name = "pre_clip/fraction" if self.args.pre_clip else "log_ratio/fraction_beyond_pre_clip"
         metrics[name].append((sums[0] / sums[1].clamp(min=1)).item())
         metrics["log_ratio/max_abs"].append(largest.item())
+
+
+def _settings(args: GRPOConfig | None, model) -> StableReinforceConfig:
+    """Settings of the trainer's own, so that it can change them: from the user's, or from nothing."""
+    if args is None:
+        name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "") or type(model).__name__
+        folder = f"{name.split('/')[-1]}-StableReinforce"
+        return StableReinforceConfig(folder, use_cpu=not torch.accelerator.is_available())
+    if isinstance(args, StableReinforceConfig):
+        return copy.copy(args)
+    warnings.warn(
+        "args is a GRPOConfig, so GRPO is trained: for the batch estimator, the advantage filter and Pre-CLIP give a "
+        "StableReinforceConfig",
+        SettingHasNoEffect,
+        stacklevel=3,
+    )
+    return StableReinforceConfig.of(args)
+
+
+def pattern_of(reward) -> str:
+    """How the verdicts of a composite reward are parsed; "strict" where it judges none."""
+    parts = (getattr(reward, "base", None), *getattr(reward, "rewards", {}).values())
+    return getattr(reward, "pattern", None) or next((pattern_of(part) for part in parts if part is not None), "strict")
 
 
 def total(completions, **kwargs) -> list[float]:

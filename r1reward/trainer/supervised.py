@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 import torch
 
+from r1reward.rewards.written import after_opening
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
 
 
@@ -46,7 +47,7 @@ class SupervisedTrainer(StableReinforceTrainer):
         self._end = end_of_turn(self.processing_class, self.eos_token_ids)
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
-        texts = [self._target(row) for row in self._rows]
+        texts = [after_opening(self._target(row), self._opening) for row in self._rows]
         return [[*ids, self._end] for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]], None
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):

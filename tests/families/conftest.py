@@ -82,7 +82,7 @@ class Tiny:
         }
         return cls(
             model=model,
-            reward=self.reward(rows),
+            reward_funcs=self.reward(rows),
             args=StableReinforceConfig(**(arguments | changes)),
             train_dataset=training_dataset(list(rows)),
             processing_class=self.processor,

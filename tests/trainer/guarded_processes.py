@@ -53,7 +53,7 @@ def main(folder: Path):
     guard = StepGuard(folder / "run")
     trainer = OneSided(
         model=model,
-        reward=letters,
+        reward_funcs=letters,
         args=arguments,
         step_guard=guard,
         train_dataset=training_dataset([preference_row(0, "train", index) for index in range(32)]),

@@ -37,7 +37,7 @@ def make_trainer(make_model, make_arguments, processor, dataset, tmp_path):
         arguments = {"output_dir": str(tmp_path / folder), "advantage_estimator": "group", "advantage_filter": "none"}
         return StableReinforceTrainer(
             model=model,
-            reward=letters,
+            reward_funcs=letters,
             args=make_arguments(**(arguments | changes)),
             train_dataset=dataset,
             processing_class=processor,

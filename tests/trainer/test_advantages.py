@@ -26,7 +26,7 @@ def make_trainer(make_model, make_arguments, processor, dataset, tmp_path):
     def make(**changes):
         return StableReinforceTrainer(
             model=type(make_model()).from_pretrained(tmp_path / "model"),
-            reward=letters,
+            reward_funcs=letters,
             args=make_arguments(**changes),
             train_dataset=dataset,
             processing_class=processor,

@@ -43,7 +43,7 @@ def test_both_switches_off_equals_stock_grpo_bit_for_bit(make_model, make_argume
     stock_history, stock_weights = train(stock)  # before the other is built: building one seeds the generators
     ours = StableReinforceTrainer(
         model=load(model_path),
-        reward=letters,
+        reward_funcs=letters,
         args=make_arguments(advantage_estimator="group", advantage_filter="none", pre_clip=False, **stock_path, **shared),
         train_dataset=dataset,
         processing_class=processor,

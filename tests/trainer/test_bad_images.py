@@ -33,7 +33,7 @@ def make_trainer(make_model, make_arguments, processor, rows, files):
     def make(reward, bad_images=None, on_rollouts=None, model=None, **changes):
         trainer = StableReinforceTrainer(
             model=model or make_model(),
-            reward=reward,
+            reward_funcs=reward,
             args=make_arguments(**changes),
             on_rollouts=on_rollouts,
             bad_images=bad_images,

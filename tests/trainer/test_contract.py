@@ -64,7 +64,7 @@ def test_log_probabilities_come_first(trainer):
 def test_names_that_shared_prompts_rely_on(make_model, make_arguments, processor, dataset):
     """Attributes of a trainer, arguments of `generate` and of the attention that carry shared prompts."""
     trainer = StableReinforceTrainer(
-        model=make_model(), reward=letters, args=make_arguments(), train_dataset=dataset, processing_class=processor
+        model=make_model(), reward_funcs=letters, args=make_arguments(), train_dataset=dataset, processing_class=processor
     )
     for name in ("tools", "environment_factories", "rollout_func", "use_vllm", "vllm_mode", "num_generations_eval"):
         assert hasattr(trainer, name), name
@@ -79,7 +79,7 @@ def test_names_that_shared_prompts_rely_on(make_model, make_arguments, processor
 def test_keys_of_a_rollout_batch(make_model, make_arguments, processor, dataset, share_prefix):
     trainer = StableReinforceTrainer(
         model=make_model(),
-        reward=letters,
+        reward_funcs=letters,
         args=make_arguments(share_prefix=share_prefix),
         train_dataset=dataset,
         processing_class=processor,

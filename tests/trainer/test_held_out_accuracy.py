@@ -37,7 +37,7 @@ def make_trainer(make_model, make_arguments, processor, dataset):
     def make(**changes):
         return StableReinforceTrainer(
             model=make_model(),
-            reward=letters,
+            reward_funcs=letters,
             args=make_arguments(**changes),
             train_dataset=dataset,
             processing_class=processor,
@@ -149,7 +149,7 @@ def test_a_mixed_run_records_every_task_and_nothing_of_absent_ones(make_model, m
     model = make_model()
     trainer = StableReinforceTrainer(
         model=model,
-        reward=reward,
+        reward_funcs=reward,
         args=make_arguments(shuffle_dataset=False),
         on_rollouts=SampleWriter(run, every=1, per_batch=16),
         train_dataset=training_dataset(mixed),

@@ -22,7 +22,7 @@ def make_trainer(make_model, make_arguments, processor, dataset, tmp_path):
         model = type(make_model()).from_pretrained(tmp_path / "model")
         return StableReinforceTrainer(
             model=model,
-            reward=letters,
+            reward_funcs=letters,
             args=make_arguments(**({"max_steps": 2} | changes)),
             train_dataset=dataset,
             processing_class=processor,

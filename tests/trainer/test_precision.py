@@ -28,7 +28,7 @@ def test_rollouts_and_passes(make_model, make_arguments, processor, dataset, tmp
     make_model().save_pretrained(tmp_path / "model")
     trainer = StableReinforceTrainer(
         model=type(make_model()).from_pretrained(tmp_path / "model"),
-        reward=letters,
+        reward_funcs=letters,
         args=make_arguments(bf16=True, beta=0.04, share_prefix=share_prefix, max_steps=2),
         train_dataset=dataset,
         processing_class=processor,

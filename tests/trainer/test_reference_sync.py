@@ -68,7 +68,7 @@ def run(make_model, make_arguments, processor, rows, tmp_path):
         arguments = {name: getattr(asked, name) for name in names} | {"output_dir": str(tmp_path / folder)}
         trainer = StableReinforceTrainer(
             model=AutoModelForImageTextToText.from_pretrained(path),
-            reward=letters,
+            reward_funcs=letters,
             args=make_arguments(**(arguments | {"save_strategy": "steps", "save_steps": 1, "keep_last": 9} | changes)),
             train_dataset=training_dataset(rows[:8]),
             processing_class=processor,

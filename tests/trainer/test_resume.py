@@ -66,7 +66,7 @@ def run(make_model, make_arguments, processor, rows, tmp_path):
         arguments = {"output_dir": str(tmp_path / folder), "max_steps": 10, "lr_scheduler_type": "cosine"}
         trainer = StableReinforceTrainer(
             model=model,
-            reward=letters,
+            reward_funcs=letters,
             args=make_arguments(**(arguments | changes)),
             on_rollouts=lambda rollouts: completions.__setitem__(rollouts.step, rollouts.completions),
             train_dataset=dataset or data,

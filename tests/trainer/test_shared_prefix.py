@@ -50,7 +50,7 @@ def make_trainer(load, make_arguments, processor, dataset):
     def make(model=None, reward=letters, data=None, peft_config=None, eval_dataset=None, on_rollouts=None, due=True, **changes):
         trainer = StableReinforceTrainer(
             model=model or load(),
-            reward=reward,
+            reward_funcs=reward,
             args=make_arguments(**(usual | changes)),
             on_rollouts=on_rollouts,
             train_dataset=data or dataset,
@@ -602,7 +602,9 @@ def one_process(rank: int, port: int, folder: str, processor, data, changes: dic
         **changes,
     )
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float64)
-    trainer = StableReinforceTrainer(model=model, reward=reward, args=arguments, train_dataset=data, processing_class=processor)
+    trainer = StableReinforceTrainer(
+        model=model, reward_funcs=reward, args=arguments, train_dataset=data, processing_class=processor
+    )
     trainer.train()
     torch.save((history(trainer), model.state_dict()), f"{folder}/outcome-{rank}")
 
@@ -723,7 +725,7 @@ def test_rows_are_shuffled_as_by_trl_on_request(make_trainer):
 def test_each_row_of_a_rollout_batch_is_read_once(make_model, make_arguments, processor, dataset):
     """TRL's sampler names each of 4 prompts 4 times, and all of them again for the second micro-batch."""
     trainer = StableReinforceTrainer(
-        model=make_model(), reward=letters, args=make_arguments(), train_dataset=dataset, processing_class=processor
+        model=make_model(), reward_funcs=letters, args=make_arguments(), train_dataset=dataset, processing_class=processor
     )
     loader = trainer.get_train_dataloader()
     source, reads = loader.dataset.dataset, []

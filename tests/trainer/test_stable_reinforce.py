@@ -20,7 +20,7 @@ def make_trainer(make_model, make_arguments, processor, dataset):
     def make(reward=letters, model=None, train_dataset=dataset, on_rollouts=None, **changes):
         trainer = StableReinforceTrainer(
             model=model or make_model(),
-            reward=reward,
+            reward_funcs=reward,
             args=make_arguments(**changes),
             on_rollouts=on_rollouts,
             train_dataset=train_dataset,
@@ -251,7 +251,7 @@ def test_right_padding_is_refused(make_model, make_arguments, dataset, processor
         with pytest.raises(ValueError, match="pad on the left"):
             StableReinforceTrainer(
                 model=make_model(),
-                reward=letters,
+                reward_funcs=letters,
                 args=make_arguments(),
                 train_dataset=dataset,
                 processing_class=processor,

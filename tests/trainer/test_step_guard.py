@@ -63,7 +63,7 @@ def make_trainer(make_model, make_arguments, processor, dataset, tmp_path):
     def make(fault=Faulty.fault, broken=(), reward=letters, guard=None, model=None, **changes):
         trainer = Faulty(
             model=model or make_model(),
-            reward=reward,
+            reward_funcs=reward,
             args=make_arguments(**{"weight_decay": 0.1, "advantage_filter": "none", "pre_clip": False} | changes),
             step_guard=guard or StepGuard(tmp_path),
             train_dataset=dataset,

@@ -169,7 +169,7 @@ def test_rows_come_in_the_order_of_rl(make_trainer, make_model, make_arguments, 
     options = {"max_steps": 6}
     StableReinforceTrainer(
         model=make_model(),
-        reward=letters,
+        reward_funcs=letters,
         args=make_arguments(**options),
         on_rollouts=record("rl"),
         train_dataset=data,

@@ -91,7 +91,7 @@ def test_a_mode_on_referring_expressions(name, make_model, make_arguments, proce
     recorder = Recorder()
     trainer = StableReinforceTrainer(
         model=model,
-        reward=reward,
+        reward_funcs=reward,
         args=make_arguments(**(GROUPS | {"max_steps": 2} | changes)),
         train_dataset=training_dataset(task_rows),
         processing_class=processor,

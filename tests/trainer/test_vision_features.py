@@ -28,7 +28,7 @@ def make_trainer(base, make_arguments, processor, dataset):
         lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "qkv"])  # the last is the vision tower's
         trainer = StableReinforceTrainer(
             model=base(),
-            reward=letters,
+            reward_funcs=letters,
             args=make_arguments(advantage_filter="none", **changes),
             train_dataset=dataset,
             processing_class=processor,

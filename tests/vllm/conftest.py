@@ -56,7 +56,7 @@ def make_trainer(tmp_path, rows, processor):
             arguments["vllm_engine_kwargs"] = {**ENGINE, "dtype": dtype}
         return StableReinforceTrainer(
             model=model or load_model(EMBEDDED),
-            reward=lambda completions, **columns: [float(len(c[0]["content"]) % 3) for c in completions],
+            reward_funcs=lambda completions, **columns: [float(len(c[0]["content"]) % 3) for c in completions],
             args=StableReinforceConfig(**(arguments | changes)),
             train_dataset=training_dataset(data or rows[:8]),
             processing_class=processor,
