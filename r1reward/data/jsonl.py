@@ -72,7 +72,7 @@ def read_rows(
         except Problem as problem:
             problems.append((number, line, str(problem)))
             continue
-        unread.update(str(key) for key, value in record.items() if key not in known and value is not None)
+        unread.update(str(key) for key, value in record.items() if key not in (*known, *COMMON) and value is not None)
         row = replace(row, id=_unique(row.id, ids))
         ids.add(row.id)
         rows.append(row)

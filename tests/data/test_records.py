@@ -235,11 +235,14 @@ def test_two_keys_that_name_different_images(tmp_path):
 
 def test_keys_that_are_not_read_are_listed_once(tmp_path, caplog):
     os.symlink(EXAMPLES / "images", tmp_path / "images")
-    rows = [row | {"pics": "images/1.png", "score": None} for row in ROWS]
+    for read in (r1_reward_jsonl.read, lambda path: vlm_r1_jsonl.read(path, "rec")):
+        read(EXAMPLES / ("r1_reward.jsonl" if read is r1_reward_jsonl.read else "vlm_r1.jsonl"))
+    assert not caplog.records
+    rows = [row | {"pics": "images/1.png", "score": None, "id": 1, "level": 2, "category": "a"} for row in ROWS]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with caplog.at_level(logging.WARNING):
         r1_reward_jsonl.read(tmp_path / "rows.jsonl")
-    assert len(caplog.records) == 1 and "'pics' (3 rows)" in caplog.text and "score" not in caplog.text
+    assert len(caplog.records) == 1 and "keys that are not read: 'pics' (3 rows); images" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["file://{}/images/1.png", "file:{}/images/1.png", "file://localhost{}/images/1.png",
