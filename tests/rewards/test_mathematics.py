@@ -143,7 +143,7 @@ def test_released_reads_no_more_than_20000_characters():
 @pytest.mark.parametrize(
     "answer, bare",
     pairs(r"""
- $x$  ~ x || **The final answer is:** 5 ~ ** 5 || `5` ~ 5 || \[ 5. \] ~ 5 || \boxed{\text{a}}. ~ a
+ $x$  ~ x || **The final answer is:** 5 ~ 5 || `5` ~ 5 || \[ 5. \] ~ 5 || \boxed{\text{a}}. ~ a
 \boxed{a} b ~ \boxed{a} b || \boxed{a}{b} ~ \boxed{a}{b} || \$5 ~ 5 || \left\{1\right\} ~ \left\{1\right\}
 """),
 )
