@@ -12,15 +12,23 @@ from r1reward.tracking.redaction import refuse_secrets
 
 
 class NoSecrets(Callback):
-    """Hydra callback: ends a sweep whose config holds a secret before Hydra writes it all to multirun.yaml."""
+    """Hydra callback: ends a run or a sweep whose config holds a secret before Hydra names a folder after it, or writes it all
+    to multirun.yaml."""
+
+    def on_run_start(self, config, **kwargs) -> None:
+        self._refuse(config, "run")
 
     def on_multirun_start(self, config, **kwargs) -> None:
+        self._refuse(config, "sweep")
+
+    def _refuse(self, config, mode: str) -> None:
         values = OmegaConf.to_container(config, resolve=False)  # Hydra writes interpolations as they stand, too
         overrides = values["hydra"].pop("overrides")
         try:
             given = [override.partition("=") for kind in ("task", "hydra") for override in overrides[kind]]
             refuse_secrets({name.lstrip("+~"): value for name, _, value in given})
             refuse_secrets(values)
+            refuse_secrets({f"hydra.{mode}.dir": str(OmegaConf.select(config, f"hydra.{mode}.dir"))})  # as it resolves
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)  # of an ordinary exception Hydra makes a warning

@@ -256,7 +256,7 @@ def test_vl_rewardbench_official(num_votes):
     benchmark, table, records = judged("vl_rewardbench", "official", fallible, num_votes, seed=11)
     summary = summarise(benchmark, table, "official", seed=11, resamples=FEW)
     assert_equal(summary, *vl_official(records))
-    assert 1250 * 0.03 < summary["overall"]["left_out"] < 1250 * 0.25
+    assert 1250 * 0.03 < summary["overall"]["left_out"] < 1250 * 0.35
 
 
 @pytest.mark.parametrize("buckets", ["official", "released"])

@@ -90,13 +90,15 @@ def test_released_counts_what_it_cannot_read_as_wrong():
 
 
 def test_official_vl_rewardbench_leaves_out_what_is_not_decided():
-    """Three votes in the order asked for: decided for 1, one of three unparsable, decided for 2. Four votes: a tie."""
+    """Three votes in the order asked for: more than half of all three decide, one unparsable among them or not, two are too
+    many. Four votes: a tie, and two of four with an unparsable one."""
     bench = benchmark([1, 1, 1])
     asked = dict(requests(bench, "official", seed=0))
     swapped = str.maketrans("12", "21")
     for votes, counted, right in [
-        (["112", "101", "221"], [1, 0, 1], [1, 0, 0]),
-        (["1122", "1112", "0000"], [0, 1, 0], [0, 1, 0]),
+        (["112", "101", "221"], [1, 1, 1], [1, 1, 0]),
+        (["100", "022", "000"], [0, 1, 0], [0, 0, 0]),
+        (["1122", "1112", "0112"], [0, 1, 0], [0, 1, 0]),
     ]:
         marks = mark(bench, table(bench, votes, [text.translate(swapped) for text in votes]), "official", seed=0)
         assert marks.counted.sum(1).tolist() == counted

@@ -1,5 +1,6 @@
 """Secrets are recognised, hidden and refused; what only looks a little like one is left alone."""
 
+import os
 import subprocess
 import sys
 
@@ -115,6 +116,22 @@ def test_no_file_of_a_run_folder_holds_a_secret(tmp_path):
     assert not any(KEYS[0].encode() in path.read_bytes() for path in tmp_path.iterdir())
     # The same config again is no other config.
     RunFolder(tmp_path).open_run({"a": KEYS[0], "judge": {"url": "http://a:pass@b"}}, "train")
+
+
+@pytest.mark.parametrize("setting", ["study={}", "arm={}", "study=a/{}", "hydra.run.dir={}", "+new={}"])
+def test_a_refused_key_names_no_folder(tmp_path, setting):
+    command = [sys.executable, "-m", "r1reward.train", "trainer.max_steps=0", setting.format(KEYS[0])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "the config holds a key" in done.stderr and KEYS[0] not in done.stderr + done.stdout
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_key_of_the_environment_names_no_folder(tmp_path):
+    command = [sys.executable, "-m", "r1reward.evaluate", "hydra.run.dir=runs/${oc.env:MY_API_KEY}"]
+    environment = os.environ | {"MY_API_KEY": "correct-horse-battery"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and "hydra.run.dir: the config holds a key" in done.stderr
+    assert list(tmp_path.rglob("*")) == []
 
 
 def sweep_config(task: list[str], hydra: list[str] = (), **settings):
