@@ -58,11 +58,11 @@ def test_a_finished_run_that_is_extended_is_one_long_run(run, tmp_path, first):
 
 def test_a_schedule_goes_on_as_that_of_the_longer_run(run, caplog):
     """Linear: of 2 steps it has fallen to 0 at the end; step 3 of 4 is taken with half of the rate, as in one run of 4."""
-    linear = "trainer.lr_scheduler_type=linear"
-    run("run", "trainer.max_steps=2", linear)
-    job, _ = run("run", "trainer.max_steps=4", linear)
+    linear = "trainer.warmup_steps=0", "trainer.lr_scheduler_type=linear"
+    run("run", "trainer.max_steps=2", *linear)
+    job, _ = run("run", "trainer.max_steps=4", *linear)
     assert "learning rate" in caplog.text
-    whole, _ = run("whole", "trainer.max_steps=4", linear)
+    whole, _ = run("whole", "trainer.max_steps=4", *linear)
     rates, expected = ([row["learning_rate"] for row in one.run_folder.read_metrics()] for one in (job, whole))
     assert rates[:2] != expected[:2] and rates[2:] == pytest.approx(expected[2:])
 
