@@ -4,7 +4,7 @@ The run folder follows from the config, so the same command finds its own run an
 
     before.json              accuracy before training    -> is not measured again
     checkpoints/             weights and all states      -> training goes on at the newest whole one
-    model/, summary.json     the end                     -> a finished run is shown, not repeated
+    model/, summary.json     the end                     -> a finished run is shown, not repeated; more steps extend it
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from accelerate.utils import broadcast_object_list
 
 from r1reward.benchmarks.accuracy import measure, num_completions
 from r1reward.data.build import bad_images, build_splits, training_dataset
-from r1reward.data.fingerprint import changes, fingerprint
+from r1reward.data.fingerprint import fingerprint
 from r1reward.data.marks import marks_of
 from r1reward.data.rows import PREFERENCE, Row
 from r1reward.data.split import Splits
@@ -40,18 +40,18 @@ from r1reward.rewards.preference import PATTERN
 from r1reward.rewards.registry import Context
 from r1reward.rewards.tasks import CompositeReward
 from r1reward.settings import TrainSettings
-from r1reward.tracking.config_changes import listed
 from r1reward.tracking.run_folder import RunFolder, git_commit, versions
 from r1reward.tracking.trackers import NullTracker, Tracker, build_tracker
 from r1reward.trainer.arguments import trainer_arguments
-from r1reward.trainer.checkpoints import Checkpoints, bring_to_disk
+from r1reward.trainer.checkpoints import bring_to_disk
 from r1reward.trainer.collapse import Collapse, find_collapse
 from r1reward.trainer.config import StableReinforceConfig
 from r1reward.trainer.memory import keep_freed_memory
 from r1reward.trainer.signals import StopSignals
+from r1reward.trainer.taking_up import take_up
 from r1reward.trainer.targets import Targets, check_targets, reward_of_targets
 
-BEFORE, DATA = "before.json", "data.json"  # states in the run folder
+BEFORE = "before.json"  # state in the run folder
 
 
 @dataclass
@@ -93,12 +93,7 @@ class Job:
         targets = build_targets(settings, splits.train) if settings.stage == "sft" else None
         run_folder = RunFolder(folder)
         if PartialState().is_main_process:
-            if settings.trainer.resume == "restart":
-                run_folder.set_aside()
-            # Where nothing was computed yet, other settings cost nothing.
-            changeable = settings.trainer.resume == "force" or not has_progress(run_folder)
-            run_folder.open_run(asdict(settings), command, on_change="accept" if changeable else "refuse")
-            check_data(run_folder, splits, changeable)
+            take_up(run_folder, settings, command, splits)
         return cls(settings, command, arguments, splits, reward, run_folder, targets)
 
     @property
@@ -317,11 +312,6 @@ def on_main(function):
     return broadcast_object_list(value)[0]
 
 
-def has_progress(run_folder: RunFolder) -> bool:
-    """Whether a run has computed something that a restart would lose."""
-    return bool(Checkpoints(run_folder.path / "checkpoints").steps())
-
-
 def check_rows(settings: TrainSettings, splits: Splits):
     """Raise a ValueError where the rows do not fit what was asked, and warn where they are few."""
     t, times = settings.trainer, uses_per_epoch(settings, splits)
@@ -338,25 +328,6 @@ def check_rows(settings: TrainSettings, splits: Splits):
 def uses_per_epoch(settings: TrainSettings, splits: Splits) -> int:
     """How often each training row is used in an epoch: once, or as often as it takes to fill one rollout batch."""
     return math.ceil(settings.trainer.rollout_batch_size / (len(splits.train) * settings.algorithm.num_generations))
-
-
-def check_data(run_folder: RunFolder, splits: Splits, changeable: bool):
-    """See that the rows are those that the run began with, and keep their fingerprint.
-
-    Raises:
-        ValueError: They are not, and the run has results that would not be theirs.
-    """
-    now, former = fingerprint(splits), run_folder.read_state(DATA)
-    found = changes(former, now) if former is not None else []
-    if found and (run_folder.finished or not changeable):
-        run_folder.unlock()
-        wanted = "restart, which moves the former run aside" if run_folder.finished else "force, to go on with the new data"
-        raise ValueError(
-            f"the data changed since the run in {run_folder.path} began:{listed(found)}\nname another study=..., give the old "
-            f"data, or set trainer.resume={wanted}"
-        )
-    if found or former is None:
-        run_folder.write_state(DATA, now)
 
 
 def build_targets(settings: TrainSettings, rows: list[Row]) -> Targets:

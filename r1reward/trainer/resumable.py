@@ -7,6 +7,7 @@ the middle of a rollout batch, and begins every epoch's order of rows anew. What
 - `_prepare_inputs`: notes where the present optimiser step began, and serves the rollout batch that was restored;
 - `_save_checkpoint`: writes whole checkpoints (`r1reward.trainer.checkpoints`), with the rollout batch and all states;
 - `_load_from_checkpoint`: really restores the weights, and the reference model's where it moves;
+- `_load_optimizer_and_scheduler`: goes on with the learning rate of the present schedule;
 - `_load_rng_state`: restores all states, at the moment at which the trainer wants its random generators.
 
 A checkpoint may be written in the middle of an optimiser step (a signal came): the weights are still those of the step's
@@ -220,6 +221,16 @@ class ResumableTrainer(SharedPrefixTrainer):
         reference = os.path.join(resume_from_checkpoint, REFERENCE)
         if self.args.sync_ref_model and os.path.isdir(reference):  # not there if it moves only since the run was taken up
             load_weights(self.accelerator.unwrap_model(self.ref_model), reference)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """Restore them; where the run was extended, the next step's learning rate is that of the new schedule."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        schedule = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        if checkpoint is not None and isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+            factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+            schedule._last_lr = [base * factor for base, factor in zip(schedule.base_lrs, factors, strict=True)]
+            for group, rate in zip(self.optimizer.param_groups, schedule._last_lr, strict=True):
+                group["lr"] = rate
 
     def _load_state(self, checkpoint: str | os.PathLike) -> dict:
         return load_tree(Path(checkpoint) / self._state_name, self.accelerator.device)
