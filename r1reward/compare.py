@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--baseline",
         metavar="ARM",
-        help="arm others are compared with, seed by seed (default: full, pre_clip or clip=pre_clip, else the first)",
+        help="arm others are compared with, seed by seed (default: full, pre_clip, clip=pre_clip, or nearest to the defaults)",
     )
     result.add_argument("--split", default="held_out", help="split of the main columns (default: %(default)s)")
     result.add_argument("--title", help="title of the page (default: the studies' names)")

@@ -36,6 +36,26 @@ def arm_name(overrides: str, study: str) -> str:
 OmegaConf.register_new_resolver("arm_name", arm_name, replace=True)
 
 
+def folder_name(name: str) -> str:
+    """A study's or an arm's name as a folder's, of characters that neither a shell nor Hydra asks to quote.
+
+    "clip=ppo,reward.format_weight=0.5" -> "clip-ppo+reward.format_weight-0.5"
+    """
+    name = redact(str(name)).replace("=", "-").replace(",", "+")
+    return re.sub(r"[^A-Za-z0-9_.+\-/]+", "_", name).strip("_") or "unnamed"
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+
+
+def typed(setting: str, value: str) -> str:
+    """`setting=value` as it can be typed into a command, quoted where the shell or Hydra needs it."""
+    if re.fullmatch(r"[A-Za-z0-9_.+\-/]+", value):
+        return f"{setting}={value}"
+    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
+    return shlex.quote(f"{setting}='{escaped}'")
+
+
 def slug(path: str) -> str:
     """A model's path or hub id as part of a folder's name: its last two parts, without what a name cannot hold.
 
@@ -88,6 +108,42 @@ def check_sweep(hydra_config: DictConfig):
             f"experiment {experiment} sweeps over {', '.join(ignored)} itself, which Hydra ignores when experiments are swept "
             f"with -m. Run them one at a time, without -m: python -m r1reward.train +experiment={experiment}"
         )
+
+
+PROCESS_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def check_processes() -> None:
+    """See that the variables by which a launcher numbers its processes are there together, or not at all.
+
+    Raises:
+        ValueError: With those that are missing or are no numbers.
+    """
+    numbers = {name: os.environ.get(name, "") for name in PROCESS_VARIABLES}
+    given = [name for name in PROCESS_VARIABLES[:3] if numbers[name]]
+    missing = [name for name in PROCESS_VARIABLES if not numbers[name]]
+    remedy = "start several processes by `accelerate launch` or `torchrun`, which set them all, or unset these"
+    wrong = [f"{name}={numbers[name]}" for name in given if not numbers[name].isdecimal()]
+    if wrong:
+        raise ValueError(f"the environment variables {', '.join(wrong)} are no numbers: {remedy}")
+    alone = int(numbers["RANK"] or 0) == 0 and int(numbers["WORLD_SIZE"] or 1) == 1 and not numbers["LOCAL_RANK"]
+    if given and missing and not alone:
+        there = ", ".join(f"{name}={numbers[name]}" for name in given)
+        raise ValueError(f"the environment has {there} but no {', '.join(missing)}: {remedy}")
+    if int(numbers["RANK"] or 0) >= int(numbers["WORLD_SIZE"] or 1):
+        raise ValueError(f"the environment has RANK={numbers['RANK']} of WORLD_SIZE={numbers['WORLD_SIZE']}: {remedy}")
+
+
+def keys_that_name_no_arm(overrides: list[str]) -> list[str]:
+    """Of a sweep's overrides, the keys with one value only: its arms are named by what was swept.
+
+    None where nothing but the seed was swept: then the arm is named as that of a single run.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = {override.key_or_group for override in parsed if override.is_sweep_override()} - {"seed"}
+    return [o.key_or_group for o in parsed if not o.is_sweep_override()] if swept else []
 
 
 def command_line() -> str:

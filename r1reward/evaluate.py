@@ -9,9 +9,10 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from r1reward.configs import CONFIG_FOLDER, command_line, compose_settings, quiet_libraries
+from r1reward.configs import CONFIG_FOLDER, check_processes, command_line, compose_settings, quiet_libraries
 from r1reward.tracking.disk import disk_error
 from r1reward.tracking.redaction import redact
+from r1reward.unknown_settings import start, started
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 SERVER_FAILED = 3  # exit code where the reward model's server gave no completion
@@ -22,10 +23,12 @@ DISK = 5  # exit code where the disk is full or failed, as r1reward.train has it
 @hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="evaluate")
 def main(config: DictConfig) -> float | None:
     """Run one evaluation and return the overall accuracy of its verdicts."""
+    started()
     from hydra.core.hydra_config import HydraConfig
 
     folder = HydraConfig.get().runtime.output_dir
     try:
+        check_processes()
         quiet_libraries()
         from tqdm.auto import tqdm
 
@@ -77,5 +80,11 @@ def main(config: DictConfig) -> float | None:
     return None if accuracy is None else accuracy["mean"]
 
 
+def _settings() -> type:
+    from r1reward.benchmarks.settings import EvaluateSettings
+
+    return EvaluateSettings
+
+
 if __name__ == "__main__":
-    main()
+    start(main, _settings)

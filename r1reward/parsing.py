@@ -1,6 +1,7 @@
 """The one boundary between Hydra's configs and plain Python: a resolved config becomes dataclasses, or a clear error."""
 
 import dataclasses
+import difflib
 import types
 import typing
 from typing import Any, Literal
@@ -24,7 +25,9 @@ def parse_settings(cls: type, values: Any, where: str = ""):
     path = f"{where}." if where else ""
     for name in values:
         if name not in fields:
-            raise ValueError(f"{path}{name}: unknown setting; {where or 'the config'} has {', '.join(fields)}")
+            nearest = difflib.get_close_matches(name, fields, n=1)
+            meant = f". Did you mean {path}{nearest[0]}?" if nearest else ""
+            raise ValueError(f"{path}{name}: unknown setting; {where or 'the config'} has {', '.join(fields)}{meant}")
     built = {}
     for name, spec in fields.items():
         if name in values:

@@ -127,10 +127,8 @@ def _to_pixels(settings: EvaluateSettings, rows: list[TaskRow]) -> list[ToPixels
     """For each row, from a box as the model writes it to pixels of the row's first image."""
     from functools import partial
 
-    from transformers import AutoConfig
-
     from r1reward.models.coordinates import coordinates_of
-    from r1reward.models.loading import load_processor, resolve
+    from r1reward.models.loading import load_config, load_processor
 
     model = settings.model
     if model.coordinates == "pixels":
@@ -143,6 +141,6 @@ def _to_pixels(settings: EvaluateSettings, rows: list[TaskRow]) -> list[ToPixels
             )
         coordinates = coordinates_of("", None, model.coordinates)
     else:
-        config = AutoConfig.from_pretrained(resolve(model.path), trust_remote_code=model.trust_remote_code)
+        config = load_config(model)
         coordinates = coordinates_of(config.model_type, load_processor(model), model.coordinates, model.family)
     return [partial(coordinates.to_pixels, image_size=upright_size(row.images[0])) if row.images else None for row in rows]

@@ -1,5 +1,6 @@
 """Loading a policy and its processor: the embedded one, a local folder or a hub id, all by the same classes."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -7,6 +8,7 @@ from pickle import UnpicklingError  # the error alone: nothing is unpickled here
 from typing import Any, Literal
 
 from r1reward.models.families import Family, family_of
+from r1reward.tracking.disk import disk_error
 
 EMBEDDED = {"embedded": "cold_start", "embedded_visual": "cold_start_visual"}  # folders in this package
 
@@ -84,13 +86,14 @@ def load_model(settings: ModelSettings, quantization=None):
         options["attn_implementation"] = settings.attn_implementation
     if quantization is not None:
         options["quantization_config"] = quantization
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(resolve(settings.path), **options)
-    except UnpicklingError:
-        raise UnusableModel(
-            f"model.path={settings.path}: its weights are a pickle that holds more than tensors, which is not opened; convert "
-            "them to safetensors"
-        ) from None
+    with _loading(settings):
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(resolve(settings.path), **options)
+        except UnpicklingError:
+            raise UnusableModel(
+                f"model.path={settings.path}: its weights are a pickle that holds more than tensors, which is not opened; "
+                "convert them to safetensors"
+            ) from None
     for part in settings.freeze:
         parameters = [parameter for name, parameter in model.named_parameters() if family.part_of(name) == part]
         if not parameters:
@@ -111,12 +114,13 @@ def load_processor(settings: ModelSettings):
     """
     from transformers import AutoProcessor
 
-    try:
-        processor = AutoProcessor.from_pretrained(
-            resolve(settings.path), padding_side="left", trust_remote_code=settings.trust_remote_code
-        )
-    except ImportError as error:
-        raise UnusableModel(f"model.path={settings.path}: its processor needs a package: {error}") from None
+    with _loading(settings):
+        try:
+            processor = AutoProcessor.from_pretrained(
+                resolve(settings.path), padding_side="left", trust_remote_code=settings.trust_remote_code
+            )
+        except ImportError as error:
+            raise UnusableModel(f"model.path={settings.path}: its processor needs a package: {error}") from None
     for name, value in pixel_limits(settings, processor).items():
         setattr(processor.image_processor, name, value)
     return processor
@@ -146,10 +150,48 @@ def pixel_limits(settings: ModelSettings, processor) -> dict[str, Any]:
         raise UnusableModel(f"{asked}: {error}") from None
 
 
-def _family(settings: ModelSettings) -> Family:
+def load_config(settings: ModelSettings):
+    """The model's configuration, without its weights: what it takes to see that the model is there.
+
+    Raises:
+        UnusableModel: It is neither on disk nor to be had from the hub, or it brings code that may not run.
+    """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(resolve(settings.path), trust_remote_code=settings.trust_remote_code)
+    with _loading(settings):
+        return AutoConfig.from_pretrained(resolve(settings.path), trust_remote_code=settings.trust_remote_code)
+
+
+@contextmanager
+def _loading(settings: ModelSettings):
+    """What transformers raises where a model is missing, damaged or brings its own code, as one `UnusableModel`."""
+    try:
+        yield
+    except UnusableModel:
+        raise
+    except (OSError, ValueError) as error:
+        if disk_error(error) is not None:
+            raise
+        text = str(error)
+        if "trust_remote_code" in text:
+            reason = "it brings code of its own, which runs only if you trust it: set model.trust_remote_code=true"
+        elif Path(settings.path).expanduser().is_dir() or settings.path in EMBEDDED:
+            reason = f"the folder cannot be loaded as a model: {_first_sentence(text)}"
+        else:
+            reason = (
+                "it is neither a folder nor in the cache of downloaded models, and the hub gave none "
+                f"({_first_sentence(text)}). Check the name and the network, log in for a gated one, or give a folder"
+            )
+        raise UnusableModel(f"model.path={settings.path}: {reason}") from error
+
+
+def _first_sentence(text: str) -> str:
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+    return first if len(first) <= 300 else f"{first[:300]}..."
+
+
+def _family(settings: ModelSettings) -> Family:
+    config = load_config(settings)
     try:
         return family_of(config.model_type, settings.family)
     except ValueError as error:

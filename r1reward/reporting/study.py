@@ -1,41 +1,83 @@
 """What a finished run and a finished study say in the terminal, and where they left their files."""
 
 import os
+import shlex
 import sys
+import tempfile
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
+from r1reward.configs import keys_that_name_no_arm, typed
 from r1reward.data.rows import PREFERENCE
-from r1reward.tracking.redaction import refuse_secrets
+from r1reward.tracking.disk import disk_error
+from r1reward.tracking.lock import unusable_refused
+from r1reward.tracking.redaction import redact, refuse_secrets
+
+WRONG_INPUT, DISK = 2, 5  # exit codes, as r1reward.train has them
+SMALLEST_RECORD = 65536  # bytes that a run's first files need
 
 
 class NoSecrets(Callback):
-    """Hydra callback: ends a run or a sweep whose config holds a secret before Hydra names a folder after it, or writes it all
-    to multirun.yaml."""
+    """Hydra callback: ends a command whose config holds a secret, or whose folder cannot be used, before anything is written.
+
+    Hydra makes the run's folder, and of a sweep writes the whole config to multirun.yaml, before the job sees its settings.
+    """
 
     def on_run_start(self, config, **kwargs) -> None:
-        self._refuse(config, "run")
+        HydraConfig.instance().set_config(config)  # the folder's name asks for it; Hydra does the same next
+        self._check(config, "run")
 
     def on_multirun_start(self, config, **kwargs) -> None:
-        self._refuse(config, "sweep")
+        self._check(config, "sweep")
 
-    def _refuse(self, config, mode: str) -> None:
+    def _check(self, config, kind: str) -> None:
         values = OmegaConf.to_container(config, resolve=False)  # Hydra writes interpolations as they stand, too
         overrides = values["hydra"].pop("overrides")
         try:
-            given = [override.partition("=") for kind in ("task", "hydra") for override in overrides[kind]]
+            given = [override.partition("=") for part in ("task", "hydra") for override in overrides[part]]
             refuse_secrets({name.lstrip("+~"): value for name, _, value in given})
             refuse_secrets(values)
-            refuse_secrets({f"hydra.{mode}.dir": str(OmegaConf.select(config, f"hydra.{mode}.dir"))})  # as it resolves
+            self._check_folder(config, kind)
         except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)  # of an ordinary exception Hydra makes a warning
+            end(WRONG_INPUT, error)
+        except OSError as error:
+            message = disk_error(error)
+            if message is None:
+                raise
+            end(DISK, message)
+
+    def _check_folder(self, config, kind: str) -> None:
+        """Make the folder, as Hydra would, and see that files can be written to it."""
+        folder = OmegaConf.select(config, f"hydra.{kind}.dir")
+        if folder is None:
+            return
+        refuse_secrets({f"hydra.{kind}.dir": folder})
+        with unusable_refused(Path(folder)):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0" * SMALLEST_RECORD)
+
+
+def end(code: int, error) -> None:
+    """Leave the process with a message; of an ordinary exception of a callback Hydra makes a warning."""
+    print(f"error: {redact(str(error))}", file=sys.stderr)
+    sys.exit(code)
 
 
 class StudyReport(NoSecrets):
-    """Hydra callback: after the last job of a sweep, writes the study's table, plots and page and prints where they are."""
+    """Hydra callback: names a sweep's arms by what is swept; after its last job writes the study's table, plots and page."""
+
+    def on_multirun_start(self, config, **kwargs) -> None:
+        super().on_multirun_start(config, **kwargs)
+        constant = keys_that_name_no_arm(list(config.hydra.overrides.task))
+        if constant:  # as if given on the command line, which is what Hydra composes each job from
+            never = OmegaConf.select(config, "hydra.job.config.override_dirname.exclude_keys") or []
+            excluded = dict.fromkeys([*never, *constant])
+            names = ",".join(f"'{name}'" for name in excluded)
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{names}]")
 
     def on_multirun_end(self, config, **kwargs) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -57,9 +99,13 @@ def print_run(summary: dict, folder: str | Path) -> None:
         print(f"\ncollapsed at step {summary['collapse']['step']}: {summary['collapse']['reason']}")
     if skipped := summary["collapse"]["skipped_steps"]:
         print(f"\nskipped {skipped} of {summary['steps']} steps, whose loss or gradient was not finite: {shown(folder)}/debug")
-    print(f"\nrun folder  {shown(folder)}")
+    place = shown(folder)
+    print(f"\nrun folder  {place}")
     if summary["steps"]:
         print(f"plot        {shown(learning_curve(folder))}")
+    if (Path(folder) / "model").is_dir():
+        print(f"evaluate    python -m r1reward.evaluate {typed('model.path', f'{place}/model')}")
+    print(f"compare     {shlex.join(['python', '-m', 'r1reward.compare', str(Path(place).parent)])}")
 
 
 def print_split(split: str, before: dict, after: dict) -> None:

@@ -7,9 +7,12 @@ seeds, with one seed it is that run's 95 % bootstrap interval over items. Rates 
 import math
 from dataclasses import dataclass
 
+import yaml
+
 from r1reward.benchmarks.statistics import mean_interval, paired_difference
+from r1reward.configs import CONFIG_FOLDER
 from r1reward.data.rows import PREFERENCE
-from r1reward.reporting.config_diff import ConfigDifference, config_differences
+from r1reward.reporting.config_diff import ConfigDifference, config_differences, flatten, is_bookkeeping
 from r1reward.reporting.runs import Run, group_by_arm
 
 USUAL_BASELINES = ("full", "pre_clip", "clip=pre_clip")
@@ -145,7 +148,8 @@ def summarise(runs: list[Run], baseline: str | None = None, split: str = "held_o
     measured = {name for members in arms.values() for run in members for name in run.splits()}
     if measured and split not in measured:
         raise ValueError(f"no run was evaluated on the split {split!r}; choose one of {sorted(measured)}")
-    baseline = choose_baseline(list(arms), baseline)
+    configs = {arm: members[0].config for arm, members in arms.items()}
+    baseline = choose_baseline(list(arms), baseline, configs)
     arms = {baseline: arms[baseline]} | arms  # the baseline on top, the others as found
     other = "out_of_distribution" if split != "out_of_distribution" else "held_out"
     evaluations = [run.evaluation(when, split) for members in arms.values() for run in members for when in _WHEN]
@@ -164,15 +168,27 @@ def summarise(runs: list[Run], baseline: str | None = None, split: str = "held_o
     )
 
 
-def choose_baseline(arms: list[str], wanted: str | None = None) -> str:
-    """The wanted arm, else the first with a usual name, else the first. An arm `study/full` also answers to `full`."""
+def choose_baseline(arms: list[str], wanted: str | None = None, configs: dict[str, dict] | None = None) -> str:
+    """The wanted arm, else the first with a usual name, else the one nearest to the defaults, else the first.
+
+    An arm `study/full` also answers to `full`. Nearest to the defaults is the arm with the fewest settings that differ from
+    conf/train.reference.yaml; of equals the first.
+    """
     for name in [wanted] if wanted is not None else USUAL_BASELINES:
         for arm in arms:
             if arm == name or arm.endswith(f"/{name}"):
                 return arm
     if wanted is not None:
         raise ValueError(f"baseline {wanted!r} is not among the arms; choose one of {arms}")
-    return arms[0]
+    if not configs:
+        return arms[0]
+    defaults = flatten(yaml.safe_load((CONFIG_FOLDER / "train.reference.yaml").read_text(encoding="utf-8")))
+
+    def changed(arm: str) -> int:
+        own = {key: value for key, value in flatten(configs[arm]).items() if key in defaults and not is_bookkeeping(key)}
+        return sum(value != defaults[key] for key, value in own.items())
+
+    return min(arms, key=changed)
 
 
 _WHEN = ("before", "after")

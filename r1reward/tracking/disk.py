@@ -28,6 +28,8 @@ def disk_error(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         seen.append(cause)
+        if isinstance(cause, FileNotFoundError) and "No usable temporary directory" in str(cause):
+            return "could not write a file to any folder for temporary files: the disk is probably full: free space on it"
         number = _number(cause)
         if number is not None:
             file = getattr(cause, "filename", None)

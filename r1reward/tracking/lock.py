@@ -14,8 +14,16 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
-_UNUSABLE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EBUSY}
+_NAMES = "ENOENT ENOTDIR EEXIST EISDIR EACCES EPERM EROFS ENAMETOOLONG EBUSY"
+_UNUSABLE = {getattr(errno, name) for name in _NAMES.split()}
 _held: "set[FolderLock]" = set()  # by this process
+
+
+class FolderGone(OSError):
+    """A folder that was deleted or moved while this process was at work in it."""
+
+    def __init__(self, folder: Path):
+        super().__init__(f"{folder} was deleted or moved while the run was going; what it held is lost to this run")
 
 
 class FolderLock:
@@ -61,6 +69,11 @@ class FolderLock:
             _held.discard(self)
             os.close(self._descriptor)
             self._descriptor = None
+
+    def check(self) -> None:
+        """Raise `FolderGone` where the folder is held and is no longer the one that was locked."""
+        if self._descriptor is not None and not self._is_current(self._descriptor):
+            raise FolderGone(self.folder)
 
     def __enter__(self) -> "FolderLock":
         self.acquire()

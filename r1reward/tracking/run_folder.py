@@ -252,7 +252,9 @@ class RunFolder:
 
         Raises:
             ValueError: `step` does not come after the last one written: every step is recorded once, in order.
+            FolderGone: The folder was deleted or moved since the run began.
         """
+        self._lock.check()
         if self._last_step is not None and step <= self._last_step:
             raise ValueError(
                 f"metrics of step {step} come after those of step {self._last_step}; write each step once, in order"
@@ -287,6 +289,7 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json in one step: a reader sees the former file or the new one, never half of it."""
+        self._lock.check()
         write_whole(self.path / "summary.json", to_line(redact_tree(summary), indent=2))
 
     # Reading

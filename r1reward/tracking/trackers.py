@@ -5,6 +5,7 @@ W&B is offline unless the environment says WANDB_MODE=online, and trackio writes
 """
 
 import logging
+import netrc
 import os
 import secrets
 import shlex
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from r1reward.tracking.records import numbers, write_whole
 from r1reward.tracking.redaction import redact, redact_tree
@@ -60,6 +62,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= flatten(value, name + "/") if isinstance(value, Mapping) else {name: value}
     return flat
+
+
+class TrackerFailed(ValueError):
+    """A tracker could not begin; the message says why."""
 
 
 class Tracker:
@@ -136,7 +142,7 @@ class WandbTracker(Tracker):
             write_whole(id_file, secrets.token_hex(4) + "\n")
         self.sync_command: str | None = None
         mode = mode or os.environ.get("WANDB_MODE") or "offline"
-        with _arguments_redacted():
+        with _arguments_redacted(), _refusals_explained(mode):
             self._run = wandb.init(
                 project=project,
                 group=study,
@@ -231,6 +237,42 @@ def build_tracker(kind: str, **arguments: Any) -> Tracker:
     return TRACKERS[kind](**shown)
 
 
+WANDB_MODES = ("offline", "online", "disabled", "shared", "dryrun", "run")
+
+
+def check_tracker(kind: str) -> None:
+    """See that the tracker can begin, before anything is computed.
+
+    Raises:
+        ValueError: WANDB_MODE is none of W&B's modes, or it sends runs to a server for which there is no key.
+    """
+    if kind != "wandb":
+        return
+    mode = os.environ.get("WANDB_MODE") or "offline"
+    if mode not in WANDB_MODES:
+        raise ValueError(f"the environment variable WANDB_MODE={mode}: choose one of offline, online, disabled, or unset it")
+    if mode in ("online", "shared", "run") and not _has_wandb_key():
+        raise ValueError(
+            f"WANDB_MODE={mode} sends runs to W&B, and there is no key: set WANDB_API_KEY or run `wandb login`, or unset "
+            "WANDB_MODE to keep them on this machine (`wandb sync` uploads them later)"
+        )
+
+
+def _has_wandb_key() -> bool:
+    """Whether a key lies where W&B looks for one: in the environment, or where `wandb login` writes it."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    for place in places:
+        try:
+            if netrc.netrc(os.path.expanduser(place)).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
 @contextmanager
 def _arguments_redacted() -> Iterator[None]:
     """W&B notes the command line that it finds when a run starts."""
@@ -240,3 +282,17 @@ def _arguments_redacted() -> Iterator[None]:
         yield
     finally:
         sys.argv = given
+
+
+@contextmanager
+def _refusals_explained(mode: str) -> Iterator[None]:
+    """W&B's errors of an unreachable server or a refused key as a `TrackerFailed`."""
+    import wandb
+
+    try:
+        yield
+    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+        raise TrackerFailed(
+            f"W&B could not begin the run (WANDB_MODE={mode}): {error}; mend that, or unset WANDB_MODE to keep "
+            "runs on this machine"
+        ) from error

@@ -34,14 +34,15 @@ from r1reward.inference.transformers_backend import TransformersBackend
 from r1reward.inference.vllm_backend import INSTALL_VLLM
 from r1reward.models.adapters import adapter_config, check_adapter, merge_adapter, quantization
 from r1reward.models.coordinates import Coordinates, coordinates_of
-from r1reward.models.loading import load_model, load_processor, pixel_limits, resolve
+from r1reward.models.loading import load_config, load_model, load_processor, pixel_limits
 from r1reward.rewards.build import build_reward
+from r1reward.rewards.judges.server import check_server
 from r1reward.rewards.preference import PATTERN
 from r1reward.rewards.registry import Context
 from r1reward.rewards.tasks import CompositeReward
 from r1reward.settings import TrainSettings
 from r1reward.tracking.run_folder import RunFolder, git_commit, versions
-from r1reward.tracking.trackers import NullTracker, Tracker, build_tracker
+from r1reward.tracking.trackers import NullTracker, Tracker, build_tracker, check_tracker
 from r1reward.trainer.arguments import trainer_arguments
 from r1reward.trainer.checkpoints import bring_to_disk
 from r1reward.trainer.collapse import Collapse, find_collapse
@@ -80,11 +81,13 @@ class Job:
 
         Raises:
             ValueError: For wrong settings or data, before anything trains, or where they changed since the run began.
+            ServerDown: The judge is behind a server that does not answer.
         """
         arguments = trainer_arguments(settings, folder)
         check_adapter(settings.adapter, settings.model)
-        resolve(settings.model.path)
+        load_config(settings.model)
         check_installed(settings)
+        check_tracker(settings.logger.kind)
         splits = build_splits(settings.data, settings.template, marks_of(load_processor(settings.model)))
         evaluated = splits.evaluation.values() if settings.trainer.evaluate else ()
         scored = [row for rows in evaluated for row in rows if row.task != PREFERENCE]  # pairs are judged without a reward
@@ -94,6 +97,8 @@ class Job:
         run_folder = RunFolder(folder)
         if PartialState().is_main_process:
             take_up(run_folder, settings, command, splits)
+            if not run_folder.finished and asks_server(settings, splits):
+                check_server(settings.reward.judge.base_url, settings.reward.judge.timeout)
         return cls(settings, command, arguments, splits, reward, run_folder, targets)
 
     @property
@@ -349,11 +354,18 @@ def context_of(settings: TrainSettings) -> Context:
 
 def policy_coordinates(settings: TrainSettings) -> Coordinates:
     """How the policy writes boxes."""
-    from transformers import AutoConfig
-
     model = settings.model
-    config = AutoConfig.from_pretrained(resolve(model.path), trust_remote_code=model.trust_remote_code)
+    config = load_config(model)
     return coordinates_of(config.model_type, load_processor(model), model.coordinates, model.family)
+
+
+def asks_server(settings: TrainSettings, splits: Splits) -> bool:
+    """Whether the run will ask a judge behind a server: about the reasoning of pairs, or about answers."""
+    if settings.reward.judge.kind != "openai" or settings.stage != "rl" or not settings.trainer.max_steps:
+        return False
+    tasks = {row.task for row in splits.train}
+    terms = [item for task in tasks if task in settings.reward.tasks for item in settings.reward.tasks[task].terms.items()]
+    return PREFERENCE in tasks or any((term.function or name) == "judged" for name, term in terms)
 
 
 def check_installed(settings: TrainSettings):

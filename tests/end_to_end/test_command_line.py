@@ -70,7 +70,7 @@ def test_a_study_runs_without_m_and_reports(tmp_path, model_folder):
     )  # fmt: skip
     study = tmp_path / "runs" / "ablate_clip"
     jobs = {path.parent.name for path in study.glob("*/summary.json")}
-    assert jobs == {f"clip={clip}-s{seed}" for clip in ("pre_clip", "ppo", "none") for seed in (0, 1)}
+    assert jobs == {f"clip-{clip}-s{seed}" for clip in ("pre_clip", "ppo", "none") for seed in (0, 1)}
     for name in ("index.html", "table.md", "curves.png", "accuracy.png"):
         assert (study / "report" / name).is_file()
         assert name in text
@@ -92,7 +92,9 @@ def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
     )  # fmt: skip
     arms = {json.loads(path.read_text())["run"]["arm"] for path in tmp_path.glob("runs/train/*/summary.json")}
     assert len(arms) == 4
-    assert all("clip=p" in arm and "seed" not in arm and len(arm) < 200 for arm in arms)
+    assert arms == {f"clip={clip},reward.format_weight={weight}" for clip in ("pre_clip", "ppo") for weight in ("0", "0.5")}
+    folders = {path.parent.name for path in tmp_path.glob("runs/train/*/summary.json")}
+    assert folders == {f"{arm.replace('=', '-').replace(',', '+')}-s0" for arm in arms}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,10 @@ def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
     [
         (["clip=soft"], "Available options in 'clip'"),
         (["trainer.max_step=3"], "Could not override 'trainer.max_step'"),
+        (["trainr=paper"], "Could not override 'trainr'. There is no such setting or group. Did you mean trainer?"),
+        (["model.path=/proc"], "no model"),
+        (["hydra.run.dir=/proc/results"], "cannot be used as a folder"),
+        (["study=sk-0123456789abcdefghij0123"], "study: the config holds a key"),
         (["data=r1_reward_jsonl"], "data.path is not set"),
         (["data=r1_reward_jsonl", "data.path=nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
         (["model.path=./nowhere"], "model.path=./nowhere: no such folder"),
@@ -114,6 +120,67 @@ def test_wrong_input_is_one_clear_error(tmp_path, arguments, message):
     assert message in text
     assert "Traceback" not in text
     assert not list(tmp_path.glob("runs/*/*/metrics.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "message", "code"),
+    [
+        ({"RANK": "1"}, [], "RANK=1 but no WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT", 2),
+        ({"RANK": "one"}, [], "RANK=one", 2),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, [], "no LOCAL_RANK", 2),
+        ({"WANDB_MODE": "foo"}, [], "WANDB_MODE=foo: choose one of", 2),
+        ({"WANDB_MODE": "online", "HOME": "/nowhere", "WANDB_API_KEY": ""}, [], "WANDB_API_KEY", 2),
+        ({}, ["model=qwen2_5_vl_3b"], "model.path=Qwen/Qwen2.5-VL-3B-Instruct: it is neither", 2),
+        (
+            {},
+            ["reward/judge=openai", "reward.judge.base_url=http://localhost:9/v1"],
+            "no judge answers at http://localhost:9/v1",
+            3,
+        ),
+    ],
+)
+def test_a_wrong_environment_is_one_clear_error(tmp_path, monkeypatch, variables, arguments, message, code):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    text = run(tmp_path, *SMALL, *arguments, code=code)
+    assert message in text and "Traceback" not in text
+    assert not list(tmp_path.glob("runs/*/*/before.json"))  # nothing was evaluated
+
+
+def test_a_disk_that_is_full_at_the_start_is_one_clear_error(tmp_path, model_folder):
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
+    command = [sys.executable, "-m", "r1reward.train", *SMALL, "logger=none"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 5 and "error: could not write" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_deleted_while_the_run_is_going_ends_it(tmp_path, model_folder):
+    from r1reward.tracking.lock import FolderGone
+    from r1reward.tracking.run_folder import RunFolder
+
+    folder = RunFolder(tmp_path / "run")
+    folder.open_run({"a": 1}, "command")
+    folder.write_metrics(1, {"loss": 1.0})
+    folder.path.rename(tmp_path / "elsewhere")
+    folder.path.mkdir()  # as a checkpoint would
+    with pytest.raises(FolderGone, match="deleted or moved"):
+        folder.write_metrics(2, {"loss": 1.0})
+    folder.unlock()
+
+
+def test_a_model_with_code_of_its_own_is_one_clear_error(tmp_path):
+    own = {"model_type": "my_own", "auto_map": {"AutoConfig": "conf.C", "AutoModelForImageTextToText": "m.M"}}
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.json").write_text(json.dumps(own))
+    text = run(tmp_path, "model.path=own/", *SMALL, code=2)
+    assert "set model.trust_remote_code=true" in text and "Traceback" not in text
+
+
+def test_what_a_run_prints_at_its_end_can_be_pasted(tmp_path, model_folder):
+    text = run(tmp_path, f"model.path={model_folder}", *SMALL, "logger=none", "study='my study (1)'", "arm='a=b, c'")
+    assert "run folder  runs/my_study_1/a-b+_c-s0\n" in text
+    assert "python -m r1reward.evaluate model.path=runs/my_study_1/a-b+_c-s0/model\n" in text
+    assert "python -m r1reward.compare runs/my_study_1\n" in text
 
 
 def steps(folder: Path) -> list[int]:

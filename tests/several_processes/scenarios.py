@@ -295,7 +295,7 @@ def make_trainer(scenario: Scenario, folder: Path) -> Recorder:
         arguments = StableReinforceConfig(**(usual | changes))
     trainer = Recorder(
         model=model,
-        reward=scenario.composite() if scenario.composite else reward,
+        reward_funcs=scenario.composite() if scenario.composite else reward,
         args=arguments,
         on_rollouts=rollouts.append,
         step_guard=StepGuard(arguments.output_dir) if scenario.poisoned is not None else None,

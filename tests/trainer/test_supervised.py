@@ -43,7 +43,7 @@ def make_trainer(make_model, make_arguments, processor, dataset, tmp_path):
         arguments = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "steps_per_generation": 4}
         return SupervisedTrainer(
             model=make_model(seed),
-            reward=PreferenceReward(consistency_weight=0.0),
+            reward_funcs=PreferenceReward(consistency_weight=0.0),
             args=make_arguments(**(SFT | arguments | changes)),
             train_dataset=train_dataset,
             processing_class=processor,

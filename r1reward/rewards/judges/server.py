@@ -18,11 +18,14 @@ import logging
 import math
 import os
 import threading
+import urllib.error
+import urllib.request
 import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,7 +33,7 @@ import tenacity
 
 from r1reward.rewards.judges.cache import ReplyCache
 from r1reward.rewards.judges.client import make_client, post, wait
-from r1reward.rewards.judges.opinion import Opinion
+from r1reward.rewards.judges.opinion import Opinion, TooManyFailures
 from r1reward.rewards.judges.replies import Nonsense, connected, failure_of, first_model_in, reply_in, shown
 from r1reward.tracking.redaction import redact
 
@@ -40,6 +43,10 @@ OPENAI = "https://api.openai.com/v1"
 ASKED_AGAIN = ("timeout", "connection", "rate_limited", "server_error", "bad_reply", "nonsense")
 
 Read = Callable[[str], float | None]
+
+
+class ServerDown(TooManyFailures):
+    """Nobody answers at the judge's address; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,24 @@ class ServerSettings:
         for name in ("timeout", "batch_timeout"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"the judge's {name} must be a number of seconds > 0, got {getattr(self, name)!r}")
+
+
+def check_server(base_url: str | None, timeout: float) -> None:
+    """See that somebody answers at the judge's address: one request for its list of models, whatever the answer is.
+
+    Raises:
+        ServerDown: There is no connection, or no answer within `timeout` seconds.
+    """
+    address = f"{(base_url or OPENAI).rstrip('/')}/models"
+    try:
+        urllib.request.urlopen(address, timeout=timeout).close()
+    except urllib.error.HTTPError as error:  # no such list, or a key is wanted: it is there
+        error.close()
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ServerDown(
+            redact(f"no judge answers at {base_url or OPENAI} ({reason}): start its server, or set reward.judge.base_url")
+        ) from None
 
 
 @dataclass(frozen=True)
