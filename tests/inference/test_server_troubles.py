@@ -46,7 +46,7 @@ def test_what_is_wrong_with_one_prompt_is_counted_and_asked_once(fault, expected
     with JudgeServer(lambda r: fault if "image_url" in r.prompt else answer("fine")) as server:
         drawn = backend(server).complete(rows, 1, Sampling(5), seed=0)
     assert drawn == [[expected], [Completion("fine", 7)]] and len(server.requests) == 2
-    judged = RewardModel(backend(server))._judgement(drawn[0][0])
+    ((judged,),) = RewardModel(backend(server))._judgements(rows[:1], drawn[:1])
     assert judged.verdict.choice is None and judged.failure == expected.failure
 
 
