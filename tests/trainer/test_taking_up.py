@@ -22,6 +22,7 @@ def run(make_model, processor, tmp_path):
         f"model.path={tmp_path / 'model'}", "trainer.evaluate=false", "trainer.rollout_batch_size=8",
         "trainer.train_batch_size=4", "trainer.micro_batch_size=4", "algorithm.num_generations=2", "advantage_filter=none",
         "trainer.max_completion_length=4", "trainer.save_steps=3", "trainer.learning_rate=1e-2",
+        "+reward.tasks.number.terms.letters={function: tests.trainer.conftest.letters, weight: 1.0}",  # something to learn
     ]  # fmt: skip
 
     def run(folder: str, *overrides: str):
