@@ -141,5 +141,5 @@ def test_the_test_of_a_fault_exists_and_runs_in_make_test(file, name):
 
 def test_the_exit_codes_are_those_of_the_command():
     codes = {int(code) for line in re.findall(r"^\| ([\d, ]+) \| .+ \|$", WHEN_WRONG, re.MULTILINE) for code in line.split(",")}
-    named = {train.WRONG_INPUT, train.UNRELIABLE, train.DIVERGED, train.DISK, train.BAD_IMAGE, train.STOPPED}
+    named = {train.WRONG_INPUT, train.UNRELIABLE, train.DIVERGED, train.DISK, train.BAD_IMAGE, train.BLIND, train.STOPPED}
     assert codes == {0, 1, 130, 143} | named
