@@ -32,6 +32,11 @@ def python(script: str, *arguments: str) -> subprocess.Popen:
     )
 
 
+def complaints(errors: str) -> str:
+    """What a process wrote to stderr, without asyncio's remarks that a step of the loop took long on a busy machine."""
+    return "".join(line for line in errors.splitlines(keepends=True) if not line.startswith("Executing <"))
+
+
 def test_ctrl_c_works_at_once():
     with JudgeServer(lambda r: Answer(broken="hang")) as server:
         # A shell's background jobs, and what they start, ignore the signal unless told otherwise.
@@ -60,7 +65,7 @@ def test_the_interpreter_ends_cleanly_with_calls_under_way():
         began = time.monotonic()
         _, errors = process.communicate(timeout=30)  # closes its input: the script ends
         assert time.monotonic() - began < 4
-        assert process.returncode == 0 and errors == ""
+        assert process.returncode == 0 and complaints(errors) == ""
         wait_until(lambda: server.left == 20)
 
 
@@ -69,7 +74,7 @@ def test_the_interpreter_ends_cleanly(script):
     with JudgeServer(lambda r: Answer("1")) as server:
         process = python(ASK + script, server.url)
         output, errors = process.communicate(timeout=60)
-        assert (process.returncode, output, errors) == (0, "", "")
+        assert (process.returncode, output, complaints(errors)) == (0, "", "")
 
 
 def test_vlm_r1_bug_11_client_is_built_at_import():
