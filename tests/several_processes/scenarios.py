@@ -217,9 +217,9 @@ class Recorder(StableReinforceTrainer):
         self.text_ids = sorted(set(self._tokenizer.get_vocab().values()) - set(self._tokenizer.all_special_ids))
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-        _, log_probs = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        super()._generate_single_turn(prompt_ids, *args, **kwargs)
         first = self.accelerator.process_index * len(prompt_ids)
-        return [self._write(ids, first + row) for row, ids in enumerate(prompt_ids)], log_probs
+        return [self._write(ids, first + row) for row, ids in enumerate(prompt_ids)], None
 
     def _write(self, prompt: list[int], row: int) -> list[int]:
         draw = random.Random(f"{sum(prompt)} {len(prompt)} {row % self.num_generations}")
