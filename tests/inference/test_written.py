@@ -130,7 +130,12 @@ GOOD = "<think>So response 1 is better.</think><answer>1</answer>"
 
 @pytest.mark.parametrize(
     ("texts", "fault"),
-    [(["nothing"], "no_think"), ([GOOD[7:].replace(">1<", ">maybe<")], "no_think"), (["<think>and on and on"], "open_think"), ([""], "empty")],
+    [
+        (["nothing"], "no_think"),
+        ([GOOD[7:].replace(">1<", ">maybe<")], "no_think"),
+        (["<think>and on and on"], "open_think"),
+        ([""], "empty"),
+    ],
 )
 def test_an_evaluation_that_reads_nothing_says_so_once(texts, fault):
     rows = [preference_row(0, "train", index) for index in range(16)]

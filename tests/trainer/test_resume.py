@@ -243,7 +243,9 @@ def test_a_recorded_collapse_stays_the_end(run, make_model, make_arguments, proc
         guard = StepGuard(tmp_path / folder, on_collapse="record", max_skipped_steps=1)
         trainer = StableReinforceTrainer(
             model=make_model(0),
-            reward_funcs=lambda completions, **_: [math.inf] * 16 if guard.trainer.state.global_step >= 2 else letters(completions),
+            reward_funcs=lambda completions, **_: (
+                [math.inf] * 16 if guard.trainer.state.global_step >= 2 else letters(completions)
+            ),
             args=make_arguments(output_dir=str(tmp_path / folder), max_steps=8, save_strategy="steps", save_steps=3, **changes),
             step_guard=guard,
             train_dataset=training_dataset(rows[:8]),
