@@ -53,7 +53,8 @@ def typed(setting: str, value: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_.+\-/]+", value):
         return f"{setting}={value}"
     escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
-    return shlex.quote(f"{setting}='{escaped}'")
+    text = f"{setting}='{escaped}'"
+    return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'
 
 
 def slug(path: str) -> str:
@@ -137,7 +138,7 @@ def check_processes() -> None:
 def keys_that_name_no_arm(overrides: list[str]) -> list[str]:
     """Of a sweep's overrides, the keys with one value only: its arms are named by what was swept.
 
-    None where nothing but the seed was swept: then the arm is named as that of a single run.
+    None of them where nothing but the seed was swept: then the arm is named as that of a single run.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 

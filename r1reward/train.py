@@ -36,9 +36,11 @@ def main(config: DictConfig) -> float | None:
         same = "the same command without trainer.resume=restart" if _restarts(config) else "the same command"
         _exit(STOPPED, f"stopped by {stop}; {same} goes on from here")
     if int(os.environ.get("RANK") or 0) == 0:
-        from r1reward.reporting.study import print_run
+        from r1reward.reporting.study import longer, print_run
 
         print_run(summary, folder)
+        if (folder / "checkpoints").is_dir() and summary["steps"] == config.trainer.max_steps:
+            print(f"train on    {longer(config, summary['steps'])}")
     accuracy = summary["evaluation"]["after"].get("held_out", {}).get("accuracy")
     return accuracy["mean"] if accuracy else None
 

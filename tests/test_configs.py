@@ -1,6 +1,7 @@
 """Every YAML under conf/ composes, resolves and becomes settings that the trainer accepts."""
 
 import re
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from r1reward.benchmarks.settings import EvaluateSettings
-from r1reward.configs import CONFIG_FOLDER, arm_name, compose_settings
+from r1reward.configs import CONFIG_FOLDER, arm_name, compose_settings, typed
 from r1reward.parsing import parse_settings
 from r1reward.settings import LoggerSettings, TrainSettings
 from r1reward.tracking.config_changes import WITHOUT_EFFECT
@@ -272,3 +273,28 @@ def test_data_tell_arms_apart_by_the_name_of_their_file():
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = compose("train", return_hydra_config=True)
     assert "data.path" not in config.hydra.job.config.override_dirname.exclude_keys
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain-1.5/x",
+        "clip=ppo,seed_free=0",
+        "it's",
+        "a b",
+        "$HOME",
+        'say "x"',
+        "back\\slash",
+        "end\\",
+        "ü",
+        "!x",
+        "a'\\",
+        "`id`",
+    ],
+)
+def test_what_is_printed_can_be_typed(value):
+    """A POSIX shell hands Hydra the very value."""
+    command = f"printf '%s' {typed('arm', value)}"
+    given = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    (override,) = OverridesParser.create().parse_overrides([given])
+    assert (override.key_or_group, override.value()) == ("arm", value)

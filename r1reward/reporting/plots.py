@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from r1reward.reporting.runs import Run, load_run
-from r1reward.reporting.style import INK, MUTED, below, figure_of, in_our_look, look, note, put_title, save
+from r1reward.reporting.style import INK, MUTED, below, figure_of, in_our_look, label, look, note, put_title, save
 
 
 @dataclass(frozen=True)
@@ -234,25 +234,24 @@ def _style_panel(axis, panel: Panel) -> None:
 def _legend(figure, arms: dict[str, list[Run]], shown: list[str], crossed: bool, title: str, bottom: float) -> None:
     from matplotlib.lines import Line2D
 
-    handles = []
+    handles, labels = [], []
     for index, arm in enumerate(arms):
         if arm not in shown:
             continue
         colour, style = look(index)
         n = len(arms[arm])
-        label = f"{arm}  ({n} seed{'s' if n > 1 else ''})"
-        handles.append(Line2D([], [], color=colour, linestyle=style, linewidth=2.6, label=label))
+        labels.append(label(f"{arm}  ({n} seed{'s' if n > 1 else ''})", int((figure.get_figwidth() - 0.7) / 0.085)))
+        handles.append(Line2D([], [], color=colour, linestyle=style, linewidth=2.6))
     if crossed:
-        cross = Line2D([], [], color=MUTED, marker="x", linestyle="", markersize=8, markeredgewidth=2.2)
-        cross.set_label("a run collapsed, or its value is not finite")
-        handles.append(cross)
-    entries = [0.7 + 0.085 * len(handle.get_label()) for handle in handles]  # inches, handle and gap included
+        labels.append("a run collapsed, or its value is not finite")
+        handles.append(Line2D([], [], color=MUTED, marker="x", linestyle="", markersize=8, markeredgewidth=2.2))
+    entries = [0.7 + 0.085 * max(map(len, text.split("\n"))) for text in labels]  # inches, handle and gap included
     one_row = sum(entries) < figure.get_figwidth()
     columns = len(handles) if one_row else max(1, int(figure.get_figwidth() // max(entries)))
-    lines = math.ceil(len(handles) / columns)
+    lines = math.ceil(sum(text.count("\n") + 1 for text in labels) / columns)
     inches = figure.get_figheight()
     place = (0.006, 1 - 0.36 / inches)
-    legend = figure.legend(handles=handles, loc="upper left", bbox_to_anchor=place, ncols=columns, frameon=False)
+    legend = figure.legend(handles, labels, loc="upper left", bbox_to_anchor=place, ncols=columns, frameon=False)
     legend.set_in_layout(False)
     put_title(figure, title)
     figure.tight_layout(rect=(0, bottom, 1, 1 - (0.42 + 0.24 * lines) / inches), h_pad=1.4, w_pad=1.6)

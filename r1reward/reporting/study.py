@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
-from r1reward.configs import keys_that_name_no_arm, typed
+from r1reward.configs import folder_name, keys_that_name_no_arm, typed
 from r1reward.data.rows import PREFERENCE
 from r1reward.tracking.disk import disk_error
 from r1reward.tracking.lock import unusable_refused
@@ -105,7 +105,19 @@ def print_run(summary: dict, folder: str | Path) -> None:
         print(f"plot        {shown(learning_curve(folder))}")
     if (Path(folder) / "model").is_dir():
         print(f"evaluate    python -m r1reward.evaluate {typed('model.path', f'{place}/model')}")
-    print(f"compare     {shlex.join(['python', '-m', 'r1reward.compare', str(Path(place).parent)])}")
+    study = Path(folder).parent
+    if study.name != folder_name(str(summary["run"]["study"])):  # hydra.run.dir put the run elsewhere
+        study = Path(folder)
+    print(f"compare     {shlex.join(['python', '-m', 'r1reward.compare', shown(study)])}")
+
+
+def longer(config, steps: int) -> str:
+    """The command that trains the finished run on, to twice its steps, in the same folder."""
+    given = [
+        override for override in HydraConfig.get().overrides.task if not override.startswith(("trainer.max_steps=", "arm="))
+    ]
+    more = [typed("arm", str(config.arm)), f"trainer.max_steps={2 * steps}"]
+    return " ".join([shlex.join(["python", "-m", "r1reward.train", *given]), *more])
 
 
 def print_split(split: str, before: dict, after: dict) -> None:

@@ -1,11 +1,17 @@
 """How our plots look: colours, type, and the few helpers that every figure shares. matplotlib loads when one is drawn.
 
+Names of arms are a user's: of any length, in any script, with marks that matplotlib would take for mathematics.
+
 Colours are Okabe and Ito's (jfly.uni-koeln.de/color), which stay apart under the common colour-vision deficiencies.
 """
 
+import re
 import textwrap
+import warnings
 from functools import wraps
 from pathlib import Path
+
+from rich.cells import cell_len, chop_cells
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 STYLES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))  # the second and third round of colours
@@ -31,6 +37,25 @@ LOOK = {
     "font.family": ["DejaVu Sans"],
 }
 
+_PIECES = re.compile(r"[^,=/_.:+\s-]*[,=/_.:+\s-]?")  # a name may be cut after each of these marks
+
+
+def wrapped(name: str, width: int) -> str:
+    """The name in lines of at most `width` terminal cells, cut after a comma or the like where there is one."""
+    lines = [""]
+    for piece in _PIECES.findall(" ".join(name.split())):
+        for part in [piece] if cell_len(piece) <= width else chop_cells(piece, width):
+            if cell_len(lines[-1] + part.rstrip()) <= width:
+                lines[-1] += part
+            else:
+                lines.append(part)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def label(name: str, width: int) -> str:
+    """`wrapped`, for matplotlib, which would set what stands between two dollar signs as mathematics."""
+    return wrapped(name, width).replace("$", r"\$")
+
 
 def in_our_look(draw):
     """Runs `draw` with our looks and leaves the caller's matplotlib settings (a notebook's, say) as they were."""
@@ -39,7 +64,8 @@ def in_our_look(draw):
     def wrapped(*args, **kwargs):
         import matplotlib
 
-        with matplotlib.rc_context(LOOK):
+        with matplotlib.rc_context(LOOK), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box; the table has the name
             return draw(*args, **kwargs)
 
     return wrapped
@@ -67,6 +93,7 @@ def note(path: Path, title: str, text: str) -> Path:
 def put_title(figure, title: str) -> None:
     # Not suptitle: the layout would make room for that a second time.
     y = 1 - 0.1 / figure.get_figheight()
+    title = label(title, int(8 * figure.get_figwidth()))
     figure.text(0.012, y, title, ha="left", va="top", fontsize=14, fontweight="bold", color=INK)
 
 
@@ -81,7 +108,7 @@ def below(figure, caption: str) -> float:
 
 
 def save(figure, path: Path, caption: str) -> Path:
-    text = "\n".join(caption_lines(figure, caption))
+    text = "\n".join(caption_lines(figure, caption)).replace("$", r"\$")
     figure.text(0.012, 0.08 / figure.get_figheight(), text, fontsize=8.5, color=MUTED, va="bottom", linespacing=1.3)
     figure.savefig(path)
     return path

@@ -4,14 +4,13 @@ Shares are per cent and differences percentage points in what people read; table
 """
 
 import json
-import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from r1reward.data.rows import PREFERENCE
 from r1reward.reporting.runs import Run
+from r1reward.reporting.style import wrapped
 from r1reward.reporting.summary import ArmSummary, Comparison, Estimate
 
 DASH = "–"
@@ -30,7 +29,6 @@ class Cell:
         return " ".join(part for part in parts if part)
 
 
-# Columns in the order of the one wide table; the terminal shows the two halves below each other.
 ACCURACY_COLUMNS = ("arm", "seeds", "accuracy before", "accuracy after", "change", "difference to baseline")
 ORDER_COLUMNS = ("both orders correct", "flips", "picks first")  # of preference pairs
 BEHAVIOUR_COLUMNS = ("format", "tokens", "other", "collapsed", "minutes")
@@ -182,39 +180,52 @@ def _count(runs: list[Run]) -> str:
 
 
 def print_table(comparison: Comparison, console=None) -> None:
-    """The table for the terminal, as two tables of half the columns: about 100 characters wide each."""
-    from rich import box
+    """The table for the terminal: as many columns beside each other as it has room for, the others in tables below."""
     from rich.console import Console
+
+    console = console or Console()
+    print_columns([wrapped(title, 12) for title in columns(comparison)], rows(comparison), console)
+    if by_task := task_rows(comparison):
+        print_columns([wrapped(title, 20) for title in TASK_COLUMNS], by_task, console)
+    for note in footnotes(comparison):
+        console.print(note, style="dim", markup=False, highlight=False)
+
+
+def print_columns(titles: list[str], rows: list[list[Cell]], console) -> None:
+    """Tables side by side no wider than the console, each with the first column; a column wider than that is wrapped."""
+    from rich import box
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
-    # Into a file or a pipe rich assumes 80 characters and would break words to fit; a log has no such border.
-    console = console or Console(width=None if sys.stdout.isatty() else 120)
-    titles, body = [textwrap.fill(title, 12) for title in columns(comparison)], rows(comparison)
-    half = len(ACCURACY_COLUMNS)
-    for chosen in (list(range(half)), [0, *range(half, len(titles))]):
+    def text(cell: Cell, width: int) -> Text:
+        # Text, not markup: an arm may be called "[x]".
+        result = Text().append(wrapped(cell.text, width), style="bold")
+        for extra in (cell.interval, cell.remark):
+            result.append(f"\n{wrapped(extra, width)}" if extra else "", style="dim")
+        return result
+
+    width = max(10, console.width // 3)  # of one column
+    body = [[text(cell, width) for cell in row] for row in rows]
+    options = console.options
+    widths = [
+        1 + max(Measurement.get(console, options, cell).maximum for cell in [Text(title), *(row[index] for row in body)])
+        for index, title in enumerate(titles)
+    ]
+    groups, room = [], 0
+    for index in range(1, len(titles)):
+        if widths[index] > room:
+            groups.append([0])
+            room = console.width - widths[0] - 2
+        groups[-1].append(index)
+        room -= widths[index]
+    for chosen in groups:
         table = Table(box=box.SIMPLE_HEAD, show_lines=True, padding=(0, 1, 0, 0))
         for index in chosen:
-            table.add_column(
-                Text(titles[index]), justify="left" if index == 0 else "right", no_wrap=index == 0, overflow="fold"
-            )
+            table.add_column(Text(titles[index]), justify="left" if index == 0 else "right", overflow="fold")
         for row in body:
-            cells = []
-            for index in chosen:
-                # Text, not markup: an arm may be called "[x]".
-                cell = Text().append(row[index].text, style="bold")
-                for extra in (row[index].interval, row[index].remark):
-                    cell.append(f"\n{extra}" if extra else "", style="dim")
-                cells.append(cell)
-            table.add_row(*cells)
+            table.add_row(*(row[index] for index in chosen))
         console.print(table)
-    if by_task := task_rows(comparison):
-        table = Table(*TASK_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for row in by_task:
-            table.add_row(*(Text(cell.line()) for cell in row))
-        console.print(table)
-    for note in footnotes(comparison):
-        console.print(Text(note, style="dim"))
 
 
 def markdown(comparison: Comparison) -> str:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -181,6 +182,21 @@ def test_what_a_run_prints_at_its_end_can_be_pasted(tmp_path, model_folder):
     assert "run folder  runs/my_study_1/a-b+_c-s0\n" in text
     assert "python -m r1reward.evaluate model.path=runs/my_study_1/a-b+_c-s0/model\n" in text
     assert "python -m r1reward.compare runs/my_study_1\n" in text
+
+
+def test_a_finished_run_prints_the_command_that_trains_it_on(tmp_path, model_folder):
+    small = [setting for setting in SMALL if not setting.startswith("trainer.max_steps")]
+    text = run(tmp_path, f"model.path={model_folder}", *small, "trainer.max_steps=2", "trainer.save_steps=1", "logger=none")
+    (printed,) = (line for line in text.splitlines() if line.startswith("train on "))
+    arguments = shlex.split(printed)[2:]
+    assert arguments[:3] == ["python", "-m", "r1reward.train"]
+    run(tmp_path, *arguments[3:])
+    assert json.loads((only(tmp_path, "runs/train/*") / "summary.json").read_text())["steps"] == 4
+
+
+def test_a_folder_of_ones_own_is_what_compare_is_given(tmp_path, model_folder):
+    text = run(tmp_path, f"model.path={model_folder}", *SMALL, "logger=none", "hydra.run.dir=mine/run")
+    assert "python -m r1reward.compare mine/run\n" in text
 
 
 def steps(folder: Path) -> list[int]:

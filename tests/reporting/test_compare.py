@@ -1,10 +1,14 @@
+import html
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
+from rich.cells import cell_len
 
 from r1reward import compare
-from tests.reporting.synthetic import write_run
+from r1reward.reporting.style import wrapped
+from tests.reporting.synthetic import curve, write_run
 
 
 def test_report_writes_five_files_and_the_command_names_them(study, tmp_path, capsys):
@@ -37,3 +41,41 @@ def test_help_loads_no_heavy_library_and_a_report_no_torch(study, tmp_path):
         f"compare.report([{str(study)!r}], {str(tmp_path)!r})\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+HOSTILE_NAMES = (
+    "algorithm=stable_reinforce,advantage_filter.threshold=2.5,clip.delta_max=3.0,reward.consistency_weight=0.25",
+    "anamewithoutanyplaceatwhichitcouldbecut" * 4,
+    "price_$5_and_$6",
+    "[bold]x[/bold] <b>",
+    "剪裁=无" * 9,
+    "_underscore",
+    "a tab\tand\na line",
+)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("columns", [80, 200])
+def test_any_name_of_an_arm_is_shown_whole(columns, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for number, arm in enumerate(HOSTILE_NAMES):
+        for seed in (0, 1):
+            write_run(tmp_path / f"{number}-{seed}", arm=arm, seed=seed, metrics=curve(40, seed), out_of_distribution=0.6)
+    assert compare.main([str(tmp_path), "--output", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(cell_len(line) for line in lines if str(tmp_path) not in line) <= columns
+    printed = "".join("".join(line[:-1].split()) for line in lines)
+    names = [arm[:20] for arm in HOSTILE_NAMES]
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    for name in names:
+        assert "".join(name.split()) in printed and html.escape(name) in page
+    with Image.open(tmp_path / "out" / "accuracy.png") as picture:
+        assert picture.width <= 1500
+
+
+@pytest.mark.parametrize("width", [5, 12, 40])
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_wrapping_loses_nothing_and_keeps_the_width(name, width):
+    lines = wrapped(name, width).split("\n")
+    assert max(map(cell_len, lines)) <= width and all(lines)
+    assert "".join(lines).replace(" ", "") == "".join(name.split())

@@ -1,7 +1,10 @@
+import copy
 import math
 
 import pytest
+import yaml
 
+from r1reward.configs import CONFIG_FOLDER
 from r1reward.reporting.runs import load_runs
 from r1reward.reporting.summary import choose_baseline, summarise
 from tests.reporting.synthetic import write_run
@@ -105,10 +108,12 @@ def test_baselines_by_name_by_default_and_by_position():
         choose_baseline(["b", "a"], "c")
 
 
-def test_unknown_split_and_nothing_finished_are_errors(tmp_path):
-    write_run(tmp_path / "done" / "a", arm="full", seed=0)
-    write_run(tmp_path / "open" / "b", arm="full", seed=1, finished=False)
-    with pytest.raises(ValueError, match=r"split 'test'; choose one of \['held_out'\]"):
-        summarise(load_runs(tmp_path), split="test")
-    with pytest.raises(ValueError, match="none of the 1 runs has finished"):
-        summarise(load_runs(tmp_path / "open"))
+def test_without_a_usual_name_the_arm_nearest_to_the_defaults_is_the_baseline():
+    defaults = yaml.safe_load((CONFIG_FOLDER / "train.reference.yaml").read_text())
+    configs = {}
+    for arm, changed in {"z": ("delta_min", "delta_max"), "y": ("delta_max",), "x": ("delta_min",)}.items():
+        configs[arm] = copy.deepcopy(defaults)
+        configs[arm]["clip"] |= {key: 2 * defaults["clip"][key] for key in changed}
+        configs[arm]["study"] = configs[arm]["arm"] = arm  # bookkeeping, which tells nothing
+    assert choose_baseline(["z", "y", "x"], configs=configs) == "y"
+    assert choose_baseline(["z", "x", "y"], configs=configs) == "x"
