@@ -1,15 +1,21 @@
-"""The flattened reference config, `conf/train.reference.yaml`: every setting with its default, on one page.
+"""The flattened reference config, `conf/train.reference.yaml`: every field of the settings' classes, on one page.
 
 `python -m tests.reference_config` (or `make configs`) writes it anew; `test_configs.py` fails where it is out of date.
 """
 
+from dataclasses import asdict
+
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from r1reward.configs import CONFIG_FOLDER
+from r1reward.configs import CONFIG_FOLDER, compose_settings
 
 REFERENCE = CONFIG_FOLDER / "train.reference.yaml"
-HEADER = "# Every setting of `python -m r1reward.train`, by `make configs`; documented in r1reward/settings.py.\n"
+HEADER = """\
+# Every setting of `python -m r1reward.train` with its value in the default run, by `make configs`; documented in
+# r1reward/settings.py. Of data, adapter and judge some are read by other readers and kinds than those named here (the
+# documentation says which); given to one that does not read it, a setting is an error.
+"""
 
 
 def composed(*overrides: str, name: str = "train"):
@@ -20,7 +26,9 @@ def composed(*overrides: str, name: str = "train"):
 
 def reference_text() -> str:
     """The text that the file should hold."""
-    return HEADER + OmegaConf.to_yaml(composed(), resolve=False)
+    settings = asdict(compose_settings(composed("arm=reference")))
+    arm = OmegaConf.to_container(composed(), resolve=False)["arm"]
+    return HEADER + OmegaConf.to_yaml(OmegaConf.create(settings | {"arm": arm}), resolve=False)
 
 
 if __name__ == "__main__":

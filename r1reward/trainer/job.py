@@ -34,7 +34,7 @@ from r1reward.inference.transformers_backend import TransformersBackend
 from r1reward.inference.vllm_backend import INSTALL_VLLM
 from r1reward.models.adapters import adapter_config, check_adapter, merge_adapter, quantization
 from r1reward.models.coordinates import Coordinates, coordinates_of
-from r1reward.models.loading import load_config, load_model, load_processor, pixel_limits
+from r1reward.models.loading import EMBEDDED, load_config, load_model, load_processor, pixel_limits
 from r1reward.rewards.build import build_reward
 from r1reward.rewards.judges.server import check_server
 from r1reward.rewards.preference import PATTERN
@@ -318,12 +318,20 @@ def on_main(function):
 
 
 def check_rows(settings: TrainSettings, splits: Splits):
-    """Raise a ValueError where the rows do not fit what was asked, and warn where they are few."""
+    """Raise a ValueError where the rows do not fit what was asked, and warn where they are few, or nothing for the model."""
     t, times = settings.trainer, uses_per_epoch(settings, splits)
     if t.max_steps and times > 1:
         warnings.warn(
             f"{len(splits.train)} training rows x {settings.algorithm.num_generations} rollouts do not fill a rollout batch of "
             f"{t.rollout_batch_size}: each row is used {times} times per epoch",
+            stacklevel=2,
+        )
+    readers = {settings.data.reader, *(source.reader for source in settings.data.sources.values())} - {"mixed"}
+    if settings.model.path in EMBEDDED and readers != {"shapes"}:
+        warnings.warn(
+            f"model.path={settings.model.path} has seen nothing but the generated shapes world (data=shapes): of other rows it can "
+            "show that they are read and that a run goes through, but it cannot judge them, and learns nothing from them that is "
+            "of use. To train on rows of your own choose a real model, such as model=qwen2_5_vl_3b trainer=paper",
             stacklevel=2,
         )
     if t.keep_best and "held_out" not in splits.evaluation:
