@@ -2,9 +2,9 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
 UV := $(BIN)/uv
 LOCK ?= requirements.lock
+INSTALLED = $(VENV)/.installed-from-$(notdir $(LOCK))
 PYTEST := -m pytest -n auto --dist worksteal
 .DEFAULT_GOAL := help
 .PHONY: help install train bench test test-all test-latest test-lowest test-vllm torture lint format cold-start study configs \

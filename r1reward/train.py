@@ -39,8 +39,8 @@ def main(config: DictConfig) -> float | None:
         from r1reward.reporting.study import longer, print_run
 
         print_run(summary, folder)
-        if (folder / "checkpoints").is_dir() and summary["steps"] == config.trainer.max_steps:
-            print(f"train on    {longer(config, summary['steps'])}")
+        if any((folder / "checkpoints").glob("checkpoint-*")) and summary["steps"] == config.trainer.max_steps:
+            print(f"train on    {longer(config, summary['steps'], folder)}")
     accuracy = summary["evaluation"]["after"].get("held_out", {}).get("accuracy")
     return accuracy["mean"] if accuracy else None
 

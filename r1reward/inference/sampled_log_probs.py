@@ -10,8 +10,8 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 class SampledLogProbs:
     """Records each sampled token's log-probability during `generate`, without keeping any logits.
 
-    The processor stands before temperature, top-k and top-p in the list of transformers, so it sees the model's own logits; the
-    criterion is asked once the token is drawn.
+    In the list of transformers the processor comes before temperature, top-k and top-p, and after penalties such as
+    `repetition_penalty`: without those it sees the model's own logits. The criterion is asked once the token is drawn.
 
     Args:
         temperature: The sampling temperature, > 0.
@@ -28,6 +28,11 @@ class SampledLogProbs:
             "logits_processor": LogitsProcessorList([_Before(self)]),
             "stopping_criteria": StoppingCriteriaList([_After(self)]),
         }
+
+    @property
+    def recorded(self) -> bool:
+        """Whether `generate` was called; continuous batching has a method of its own."""
+        return bool(self._columns)
 
     def of_rows(self, completions: list[list[int]]) -> list[list[float]]:
         """Of the tokens of each completion."""

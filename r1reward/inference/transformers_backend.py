@@ -8,7 +8,7 @@ from r1reward.data.images import DEFAULT_LIMITS, ImageLimits, open_image
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Completion, Sampling
 from r1reward.inference.sampled_log_probs import SampledLogProbs
-from r1reward.models.image_check import TOKENS, check, plain
+from r1reward.models.image_check import TOKENS, check, image_tokens, is_half, plain_log_probs
 from r1reward.rewards.written import opening
 from r1reward.shared_prefix.generation import generate
 from r1reward.shared_prefix.prompts import encode_images, make_prompts
@@ -53,9 +53,10 @@ class TransformersBackend:
         with self._evaluating():
             (ids,) = self._generate([row], 1, Sampling(TOKENS), **record.arguments())
             images = [open_image(source, self.limits) for source in row.images]
-            expected = plain(self.model, self.processor, row.messages(), images, ids, never=self._never())
+            never = image_tokens(self.model.config)
+            expected = plain_log_probs(self.model, self.processor, row.messages(), images, ids, suppressed=never)
         (found,) = record.of_rows([ids.tolist()])
-        half = self._autocast is not None or self.model.dtype in (torch.bfloat16, torch.float16)
+        half = is_half(self.model, self._autocast)
         check("the model that evaluates", torch.tensor(found), expected, half, sampler=True)
 
     @contextmanager
@@ -105,10 +106,5 @@ class TransformersBackend:
             "top_p": sampling.top_p if drawn else None,
             "top_k": sampling.top_k if drawn else None,
             "pad_token_id": self.processor.tokenizer.pad_token_id,
-            "suppress_tokens": self._never() or None,
+            "suppress_tokens": image_tokens(self.model.config) or None,  # an image has no place in a completion
         }
-
-    def _never(self) -> list[int]:
-        """Tokens that are never drawn: an image has no place in a completion."""
-        image = getattr(self.model.config, "image_token_id", None)
-        return [] if image is None else [image]

@@ -111,12 +111,14 @@ def print_run(summary: dict, folder: str | Path) -> None:
     print(f"compare     {shlex.join(['python', '-m', 'r1reward.compare', shown(study)])}")
 
 
-def longer(config, steps: int) -> str:
+def longer(config, steps: int, folder: Path) -> str:
     """The command that trains the finished run on, to twice its steps, in the same folder."""
-    given = [
-        override for override in HydraConfig.get().overrides.task if not override.startswith(("trainer.max_steps=", "arm="))
-    ]
+    changed = ("trainer.max_steps=", "arm=")
+    given = [override for override in HydraConfig.get().overrides.task if not override.startswith(changed)]
     more = [typed("arm", str(config.arm)), f"trainer.max_steps={2 * steps}"]
+    usual = f"runs/{folder_name(str(config.study))}/{folder_name(str(config.arm))}-s{config.seed}"
+    if (place := shown(folder)) != usual:
+        more.append(typed("hydra.run.dir", place))
     return " ".join([shlex.join(["python", "-m", "r1reward.train", *given]), *more])
 
 

@@ -55,7 +55,8 @@ ELSEWHERE = {
 }
 # How messages of `StableReinforceConfig` call its fields, where they are not settings of the group trainer.
 NAMES = ELSEWHERE | {
-    **{name: f"trainer.{name}" for name in ("num_iterations", "share_prefix", "skip_zero_advantage")},
+    **{name: f"trainer.{name}" for name in ("num_iterations", "share_prefix", "skip_zero_advantage", "use_vllm")},
+    **{name: f"trainer.extra.{name}" for name in ("vllm_engine_kwargs", "vllm_mode")},
     "epsilon_high=5": "clip=cispo",
     "pre_clip=False": "clip=none",
     "beta instead": "algorithm.kl.placement=loss",
@@ -70,6 +71,9 @@ OVERRULED = {
     ),
     **dict.fromkeys(("logging_steps", "logging_strategy", "disable_tqdm"), "every step is recorded, and the bar is ours"),
     "save_strategy": "trainer.save_steps decides",
+    **dict.fromkeys(
+        ("deepspeed", "fsdp", "fsdp_config"), "accelerate's config says how weights are sharded (accelerate config)"
+    ),
     **dict.fromkeys(("resume_from_checkpoint", "overwrite_output_dir"), "the run folder decides where a run goes on"),
     **dict.fromkeys(
         ("eval_strategy", "eval_on_start", "eval_delay", "metric_for_best_model", "greater_is_better"),
@@ -151,7 +155,9 @@ def trainer_arguments(settings: TrainSettings, folder: str | Path) -> StableRein
     )
     _check_extra(t.extra, arguments)
     with named(NAMES):
-        return StableReinforceConfig(**arguments, **t.extra)
+        config = StableReinforceConfig(**arguments, **t.extra)
+    _check_server(settings, config)
+    return config
 
 
 def _sizes(settings: TrainSettings, processes: int) -> dict:
@@ -270,7 +276,8 @@ def _check_sharded(settings: TrainSettings):
             "into the saved model needs whole ones. Shard with ZeRO-2, or set adapter=none"
         )
     default = "SHARDED_STATE_DICT" if os.environ.get("FSDP_VERSION") == "2" else "FULL_STATE_DICT"  # as accelerate has it
-    if fsdp and t.save_model and os.environ.get("FSDP_STATE_DICT_TYPE", default) != "FULL_STATE_DICT":
+    kind = os.environ.get("FSDP_STATE_DICT_TYPE", default).upper()
+    if fsdp and t.save_model and kind not in ("FULL_STATE_DICT", "1"):  # the number is torch's
         raise ValueError(
             "FSDP saves no whole model with sharded state dicts: set fsdp_state_dict_type: FULL_STATE_DICT in accelerate's "
             "config, or trainer.save_model=false"
@@ -279,6 +286,22 @@ def _check_sharded(settings: TrainSettings):
         raise ValueError(
             "sharded weights (DeepSpeed ZeRO-3, FSDP) cannot be evaluated in a run: set trainer.evaluate=false "
             "trainer.eval_steps=0, and evaluate the model with python -m r1reward.evaluate; or shard with ZeRO-2"
+        )
+
+
+def _check_server(settings: TrainSettings, arguments: StableReinforceConfig):
+    """A vLLM server encodes images by its own processor, and keeps what it encoded when weights change."""
+    if not arguments.use_vllm or arguments.vllm_mode != "server":
+        return
+    if settings.model.min_pixels or settings.model.max_pixels:
+        raise ValueError(
+            "model.min_pixels and model.max_pixels do not reach a vLLM server, whose processor would see other images: set "
+            "trainer.extra.vllm_mode=colocate, or leave them out and give the server's model its limits"
+        )
+    if settings.adapter.kind == "none" and "vision" not in settings.model.freeze:
+        raise ValueError(
+            "a vLLM server keeps the images that it encoded before the vision tower was trained: set model.freeze=[vision], "
+            "or trainer.extra.vllm_mode=colocate"
         )
 
 

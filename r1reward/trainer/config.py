@@ -1,6 +1,7 @@
 """Arguments of `StableReinforceTrainer`: TRL's `GRPOConfig` with the method's own settings and every trap set on purpose."""
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,8 +44,8 @@ class StableReinforceConfig(GRPOConfig):
     """Settings of StableReinforce (arXiv 2505.02835) on top of `GRPOConfig`.
 
     Unlike `GRPOConfig`, `num_generations=1` is allowed (Reinforce++ draws one rollout per prompt; the rollout batch must then
-    be even), the loss is the paper's
-    per-sequence token mean (`loss_type="grpo"`), the KL term is the textbook one, and NaN losses are shown, not hidden.
+    be even), the loss is the paper's per-sequence token mean (`loss_type="grpo"`), the KL term is the textbook one, and NaN
+    losses are shown, not hidden.
 
     Attributes:
         advantage_estimator: `batch` (Reinforce++), `group` (GRPO), `leave_one_out` (RLOO) or `reinforce_plus_plus_baseline`.
@@ -125,8 +126,8 @@ class StableReinforceConfig(GRPOConfig):
         config.scale_advantages = args.scale_rewards != "none"
         if args.scale_rewards == "none":
             config.scale_rewards = "group"
-        if args.save_total_limit is not None:
-            config.keep_last, config.save_total_limit = args.save_total_limit, None
+        config.keep_last = sys.maxsize if args.save_total_limit is None else args.save_total_limit  # None keeps all there
+        config.save_total_limit = None
         config._check_own_settings()
         return config
 
@@ -240,6 +241,11 @@ def settings_without_effect(args: StableReinforceConfig) -> list[str]:
             "The PPO clip has no effect: each rollout batch gives one update, so the ratio is always 1. For off-policy "
             f"updates set {_name('gradient_accumulation_steps')} below {_name('steps_per_generation')}, or "
             f"{_name('num_iterations')} above 1."
+        )
+    if args.vllm_engine_kwargs and not (args.use_vllm and args.vllm_mode == "colocate"):
+        messages.append(
+            f"{_name('vllm_engine_kwargs')} has no effect: no vLLM engine is in this process. Set {_name('use_vllm')}=true and "
+            f"{_name('vllm_mode')}=colocate for one."
         )
     if args.pre_clip and ppo_clip and args.importance_sampling_level == "sequence":
         messages.append("With a sequence-level ratio, Pre-CLIP clamps the tokens before they are averaged.")

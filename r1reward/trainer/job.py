@@ -329,9 +329,9 @@ def check_rows(settings: TrainSettings, splits: Splits):
     readers = {settings.data.reader, *(source.reader for source in settings.data.sources.values())} - {"mixed"}
     if settings.model.path in EMBEDDED and readers != {"shapes"}:
         warnings.warn(
-            f"model.path={settings.model.path} has seen nothing but the generated shapes world (data=shapes): of other rows it can "
-            "show that they are read and that a run goes through, but it cannot judge them, and learns nothing from them that is "
-            "of use. To train on rows of your own choose a real model, such as model=qwen2_5_vl_3b trainer=paper",
+            f"model.path={settings.model.path} has seen nothing but the generated shapes world (data=shapes): with others it "
+            "shows that they are read and that a run goes through, but it cannot judge them, and learns nothing of use from "
+            "them. To train on rows of your own choose a real model, such as model=qwen2_5_vl_3b trainer=paper",
             stacklevel=2,
         )
     if t.keep_best and "held_out" not in splits.evaluation:

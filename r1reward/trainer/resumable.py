@@ -242,6 +242,8 @@ class ResumableTrainer(SharedPrefixTrainer):
         moment = state["moment"]
         moment["random"] = {name: x.cpu() if isinstance(x, torch.Tensor) else x for name, x in moment["random"].items()}
         self._step, self._buffered_inputs, self.rollout_ids = moment["micro_step"], state["rollouts"], state["rollout_ids"]
+        if self._buffered_inputs is None and self._step % (self.args.steps_per_generation * self.num_iterations):
+            self._step = 0  # other batch sizes than before: a rollout batch begins here all the same
         self._metrics["train"].update(moment["metrics"])
         self.score = state["score"]
         for name, part in self.stateful.items():

@@ -1,7 +1,8 @@
 """What is checked while a run trains: that every path sees the images, and that the sampler is the policy that is trained.
 
-- at the first rollout batch of every start (also after a resume) and the first update on it, one row of each process: sampler,
-  old policy, reference and update against plain passes of the model (`r1reward.models.image_check`);
+- at the first rollout batch with images of every start (also after a resume) and the first update on it, one row of each
+  process: sampler, old policy, reference and update against plain passes of the model (`r1reward.models.image_check`); again at
+  the next ones, a few times, as long as other images would change too little to tell;
 - at every rollout batch, all tokens: the sampler's log-probabilities against the trainer's
   (`r1reward.trainer.sampler_mismatch`).
 
@@ -10,16 +11,20 @@ Every process runs the same passes, whatever its rows hold, so that sharded weig
 Shapes: B rows on this process, T completion tokens.
 """
 
+import warnings
 from contextlib import contextmanager, nullcontext
 
 import torch
 from trl.data_utils import prepare_multimodal_messages
+from trl.trainer.utils import use_adapter
 
-from r1reward.models.image_check import Plain, check, image_tokens, plain
+from r1reward.models.image_check import HALF, PlainLogProbs, check, image_tokens, is_half, plain_log_probs
 from r1reward.trainer.sampler_mismatch import MismatchWarnings, difference
 
-HALF = (torch.bfloat16, torch.float16)
 METRIC = "sampling/sampling_logp_difference"  # TRL's name, which it logs only where it corrects for the difference
+# The sampler's log-probabilities in a batch, where TRL is not to use them: with its own sampler it has none.
+SAMPLED = "sampled_log_probs"
+TRIES = 5  # rollout batches with images that may leave open whether they are seen
 
 
 class RolloutChecks:
@@ -29,15 +34,15 @@ class RolloutChecks:
         trainer: A `StableReinforceTrainer`.
 
     Attributes:
-        due: Whether the next rollout batch and its first update are looked at; true until one was.
+        due: How many rollout batches with images may still be looked at; 0 as soon as one told that they are seen.
     """
 
     def __init__(self, trainer):
         self._trainer = trainer
-        self._half = trainer.args.bf16 or trainer.args.fp16 or trainer.model.dtype in HALF
+        self._half = trainer.args.bf16 or trainer.args.fp16 or is_half(trainer.model)
         self._sampler_half = self._half or (trainer.use_vllm and _engine_dtype(trainer) in HALF)
         self._warnings = MismatchWarnings(self._sampler_half)
-        self.due = True
+        self.due = TRIES if trainer._is_vlm else 0
         self._rows: list[dict] | None = None  # of that batch, until its first update
 
     def saw_rollouts(self, rows: list[dict], batch: dict):
@@ -48,30 +53,39 @@ class RolloutChecks:
             batch: TRL's, before it is shuffled.
 
         Raises:
-            ImagesNotSeen: A path does not see them, at the first batch of a start.
+            ImagesNotSeen: A path does not see them, at the first batches of a start.
         """
         sampled, old = batch.get("sampling_per_token_logps"), batch.get("old_per_token_logps")
-        if sampled is not None and old is not None and self._samples_whole:
-            self._saw_difference(sampled, old, batch["completion_mask"])
-        if (
-            not self.due or isinstance(rows[0]["prompt"], str) or not self._trainer._is_vlm
-        ):  # texts by themselves have no images
+        mask = own_tokens(batch)
+        if sampled is not None and old is not None and self._samples_full_distribution:
+            self._saw_difference(sampled, old, mask)
+        if not self.due or isinstance(rows[0]["prompt"], str):  # texts by themselves have no images
             return
-        self.due, self._rows = False, rows
-        computed = batch["completion_mask"].any(1)
+        computed = mask.any(1) & (mask == batch["completion_mask"]).all(1)
         row = self._choose(rows, computed)
-        if not computed[row]:  # all were cut off, and are masked
-            sampled = old = None
-        if sampled is not None or old is not None:
-            expected = self._plain(self._trainer.model, rows[row], batch, row)
-            if sampled is not None and self._samples_whole:
+        if not self._anywhere(bool(computed[row]) and bool(_shown(rows[row])[1])):
+            return
+        self._rows = rows
+        expected, told = self._plain(self._trainer.model, rows[row], batch, row), True
+        if computed[row]:  # else all were cut off, and are masked
+            if sampled is not None and self._samples_full_distribution:
                 name = "vLLM's rollouts" if self._trainer.use_vllm else "the rollouts"
-                check(name, sampled[row], expected, self._sampler_half, sampler=True)
+                told &= check(name, sampled[row], expected, self._sampler_half, sampler=True)
             if old is not None:
-                check("the old policy's pass", old[row], expected, self._half)
+                told &= check("the old policy's pass", old[row], expected, self._half)
         if (reference := batch.get("ref_per_token_logps")) is not None:
             with self._reference() as model:
-                check("the reference's pass", reference[row], self._plain(model, rows[row], batch, row), self._half)
+                expected = self._plain(model, rows[row], batch, row)
+            if computed[row]:
+                check("the reference's pass", reference[row], expected, self._half)
+        told = self._anywhere(told and bool(computed[row]) and expected.changed is not None)
+        self.due = 0 if told else self.due - 1
+        if not told and not self.due and self._trainer.accelerator.is_main_process:
+            warnings.warn(
+                f"in {TRIES} rollout batches other images would have changed a completion by no more than rounding does, so it "
+                "cannot be told whether the images are seen. See whether the task needs them.",
+                stacklevel=2,
+            )
 
     def saw_update(self, inputs: dict, log_probs: torch.Tensor):
         """The loss of a micro-batch was computed, and its weights not yet moved.
@@ -81,16 +95,17 @@ class RolloutChecks:
             log_probs: (B, T) the policy's, without gradient and before Pre-CLIP.
 
         Raises:
-            ImagesNotSeen: The pass does not see its images, at the first update of a start.
+            ImagesNotSeen: The pass does not see its images, at the first updates of a start.
         """
-        sampled, mask = inputs.get("sampling_per_token_logps"), inputs["completion_mask"]
+        sampled, mask = inputs.get("sampling_per_token_logps", inputs.get(SAMPLED)), own_tokens(inputs)
         computed = mask.any(1)
         if self._trainer.args.skip_zero_advantage:
             computed &= inputs["advantages"].reshape(len(mask), -1).any(1)
-        if sampled is not None and "old_per_token_logps" not in inputs and self._samples_whole:
+        if sampled is not None and "old_per_token_logps" not in inputs and self._samples_full_distribution:
             self._saw_difference(sampled, log_probs, mask * computed.unsqueeze(1))
         if self._rows is None:
             return
+        computed &= (mask == inputs["completion_mask"]).all(1)
         rows, self._rows = [self._rows[n] for n in inputs["row_index"].tolist()], None
         row = self._choose(rows, computed)
         model = self._trainer.model
@@ -102,13 +117,18 @@ class RolloutChecks:
             check("the update's pass", log_probs[row], expected, self._half)
 
     @property
-    def _samples_whole(self) -> bool:
-        """Whether the sampler draws from the policy itself: vLLM gives log-probabilities after truncation, and arguments of
-        generation may bend them anywhere. Other distributions cannot be compared."""
+    def _samples_full_distribution(self) -> bool:
+        """Whether the log-probabilities that the sampler gives are those of the policy itself: vLLM's come after truncation,
+        those of transformers before it; a penalty acts on both, and arguments of generation may alter them anywhere."""
         t = self._trainer
-        whole = t.top_p == 1.0 and (t.top_k or 0) <= 0 and not t.min_p and t.repetition_penalty == 1.0
-        bent = set(t.args.generation_kwargs or ()) - {"n", "seed"}
-        return (whole or not t.use_vllm) and not bent
+        truncated = t.top_p != 1.0 or (t.top_k or 0) > 0 or t.min_p
+        altered = set(t.args.generation_kwargs or ()) - {"n", "seed"}
+        return not (truncated and t.use_vllm) and t.repetition_penalty == 1.0 and not altered
+
+    def _anywhere(self, value: bool) -> bool:
+        """Whether it is so on any process."""
+        accelerator = self._trainer.accelerator
+        return bool(accelerator.reduce(torch.tensor(float(value), device=accelerator.device), reduction="sum") > 0)
 
     def _choose(self, rows: list[dict], computed: torch.Tensor) -> int:
         """The row to look at: one that was computed, with images, if there is one.
@@ -119,18 +139,27 @@ class RolloutChecks:
         """
         return max(range(len(rows)), key=lambda n: (bool(computed[n]), bool(_shown(rows[n])[1])))
 
-    def _plain(self, model, row: dict, batch: dict, n: int) -> Plain:
+    def _plain(self, model, row: dict, batch: dict, n: int) -> PlainLogProbs:
         trainer = self._trainer
         completion = batch["completion_ids"][n][batch["completion_mask"][n].bool()]
         if not len(completion):  # a truncated one that is masked
             completion = batch["completion_ids"][n][:1]
         (messages, images), config = _shown(row), trainer.accelerator.unwrap_model(trainer.model).config
-        never = image_tokens(config) if trainer.use_vllm else [config.image_token_id]
+        suppressed = image_tokens(config) if trainer.use_vllm else [config.image_token_id]  # the latter by TRL
         template = dict(trainer.chat_template_kwargs)
         if trainer.chat_template is not None:
             template["chat_template"] = trainer.chat_template
         with trainer.accelerator.autocast(), without_dropout(model):
-            return plain(model, trainer.processing_class, messages, images, completion, trainer.temperature, never, template)
+            return plain_log_probs(
+                model,
+                trainer.processing_class,
+                messages,
+                images,
+                completion,
+                trainer.temperature,
+                suppressed,
+                template,
+            )
 
     @contextmanager
     def _reference(self):
@@ -139,7 +168,8 @@ class RolloutChecks:
             yield trainer.ref_model
             return
         model = trainer.accelerator.unwrap_model(trainer.model)
-        with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
+        adapters = getattr(model, "peft_config", None)  # a copy of a trained adapter is called "ref", as TRL has it
+        with nullcontext() if adapters is None else use_adapter(model, "ref" if "ref" in adapters else None):
             yield trainer.model
 
     def _saw_difference(self, sampled, computed, mask):
@@ -154,6 +184,12 @@ class RolloutChecks:
             trainer._metrics["train"][f"{METRIC}/max"].append(largest)
         if trainer.accelerator.is_main_process:
             self._warnings.saw(mean, trainer.state.global_step)
+
+
+def own_tokens(batch: dict) -> torch.Tensor:
+    """(B, T) 1 at the tokens that the policy sampled, 0 at padding and at what tools answered."""
+    mask, of_policy = batch["completion_mask"], batch.get("tool_mask")
+    return mask if of_policy is None else mask * of_policy
 
 
 def _shown(row: dict) -> tuple[list[dict], list]:

@@ -24,6 +24,7 @@ from functools import partial
 import torch
 from datasets import IterableDataset
 from trl import GRPOTrainer
+from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from r1reward.data.read_once import ReadOnce
@@ -62,8 +63,15 @@ class SharedPrefixTrainer(GRPOTrainer):
     def __init__(self, model, reward_funcs, args, *positional, **kwargs):
         with engine_arguments(**(args.vllm_engine_kwargs or {})) if args.use_vllm else nullcontext():
             super().__init__(model, reward_funcs, args, *positional, **kwargs)
+        vision = getattr(self._backbone(), "visual", None)
+        self._vision_is_frozen = vision is not None and not any(p.requires_grad for p in vision.parameters())
         if self.use_vllm:
             self.vllm_generation = VllmRollouts(self.vllm_generation, image_tokens(self._backbone().config))
+            if self._is_vlm and self.vllm_mode == "server" and not self._vision_is_frozen:
+                raise ValueError(
+                    "a vLLM server keeps the images that it encoded with the vision tower of the start, and this tower is "
+                    "trained: freeze it, or set vllm_mode='colocate'"
+                )
         self._groups: Groups | None = None  # of the rollout batch or micro-batch at work
         self._loss_inputs: dict | None = None  # the micro-batch, while its loss is computed
         self._moving_rows: torch.Tensor | None = None  # its rows that can move the policy; None for all
@@ -72,8 +80,6 @@ class SharedPrefixTrainer(GRPOTrainer):
             for model in (self.model, self.ref_model):
                 if model is not None:
                     enable(self.accelerator.unwrap_model(model))
-        vision = getattr(self._backbone(), "visual", None)
-        self._vision_is_frozen = vision is not None and not any(p.requires_grad for p in vision.parameters())
 
     def _can_share(self) -> bool:
         reason = why_not(self.accelerator.unwrap_model(self.model))
@@ -121,7 +127,7 @@ class SharedPrefixTrainer(GRPOTrainer):
         if isinstance(prompts[0], str):
             return super()._tokenize_prompts(prompts)
         if self.use_vllm:
-            self.vllm_generation.expect([self._written(prompt) for prompt in prompts])
+            self.vllm_generation.expect([self._written(row, prompt) for row, prompt in enumerate(prompts)])
         if not self._shares:
             ids, images, fields = super()._tokenize_prompts(prompts)
             # TRL hands the images on to the processor, which takes an empty list for a row without any, and no None.
@@ -146,10 +152,16 @@ class SharedPrefixTrainer(GRPOTrainer):
             fields,
         )
 
-    def _written(self, prompt: list[dict]) -> list[int]:
+    def _written(self, row: int, prompt: list[dict]) -> list[int]:
         """The prompt's tokens as the chat template writes them: one mark per image."""
+        tools = self.tools if self.environment_factories is None else self._env_tools[self._batch_environments[row]]
         text = self.processing_class.apply_chat_template(
-            prompt, tokenize=False, add_generation_prompt=True, chat_template=self.chat_template, **self.chat_template_kwargs
+            prepare_multimodal_messages(prompt) if self._is_vlm else prompt,
+            tools=tools or None,
+            tokenize=False,
+            add_generation_prompt=True,
+            chat_template=self.chat_template,
+            **self.chat_template_kwargs,
         )
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -162,8 +174,8 @@ class SharedPrefixTrainer(GRPOTrainer):
             return own(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
         with self._sampling(groups) as record:
             fields = multimodal_fields if groups is None else {}
-            completions, _ = own(prompt_ids, images, fields, num_generations, *args, **kwargs)
-        return completions, record.of_rows(completions)
+            completions, log_probs = own(prompt_ids, images, fields, num_generations, *args, **kwargs)
+        return completions, record.of_rows(completions) if record.recorded else log_probs
 
     @contextmanager
     def _sampling(self, groups: Groups | None):

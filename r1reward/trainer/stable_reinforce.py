@@ -43,7 +43,7 @@ from r1reward.rewards.tasks import CompositeReward
 from r1reward.rewards.written import REASONING, opening, opening_of_text, texts_of
 from r1reward.trainer.config import SettingHasNoEffect, StableReinforceConfig
 from r1reward.trainer.resumable import ResumableTrainer
-from r1reward.trainer.rollout_checks import RolloutChecks, without_dropout
+from r1reward.trainer.rollout_checks import SAMPLED, RolloutChecks, without_dropout
 from r1reward.trainer.shared_prefix import FURTHER_IMAGE_KEYS, IMAGE_KEYS
 from r1reward.trainer.step_guard import StepGuard
 
@@ -149,6 +149,8 @@ class StableReinforceTrainer(ResumableTrainer):
                 batch["advantages"] = self._advantages(batch)
         if self.model.training:
             self.checks.saw_rollouts(inputs, batch)
+            if not self.use_vllm and "sampling_per_token_logps" in batch:  # TRL takes them for those of another engine
+                batch[SAMPLED] = batch.pop("sampling_per_token_logps")
             batch["row_index"] = torch.arange(len(inputs), device=batch["advantages"].device)
             self.rollout_ids = [str(row.get("id", n)) for n, row in enumerate(inputs)]
         self._scored, self._rows = None, []

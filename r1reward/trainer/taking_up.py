@@ -14,12 +14,13 @@ import yaml
 from r1reward.data.fingerprint import changes, fingerprint
 from r1reward.data.split import Splits
 from r1reward.reporting.config_diff import flatten
-from r1reward.settings import TrainSettings
+from r1reward.settings import TrainerSettings, TrainSettings
 from r1reward.tracking.config_changes import config_changes, listed
 from r1reward.tracking.records import to_yaml
 from r1reward.tracking.redaction import redact_tree
 from r1reward.tracking.run_folder import RunFolder
 from r1reward.trainer.checkpoints import Checkpoints
+from r1reward.trainer.tree import load_tree
 
 DATA = "data.json"  # state in the run folder
 MAX_STEPS = "trainer.max_steps"
@@ -28,11 +29,21 @@ IN_CHECKPOINTS = {
     "stage": "its optimiser and rollouts are those of the other stage",
     "adapter.": "its weights are those of the former adapter",
     "model.path": "its weights are those of the former model",
+    "model.freeze": "its optimiser holds what was trained until then",
     **dict.fromkeys(
         ("trainer.learning_rate", "trainer.weight_decay", "trainer.adam_beta1", "trainer.adam_beta2"),
         "its optimiser goes on with the former one",
     ),
 }
+
+# By what the rollouts are cut that a checkpoint brings, where it was written before all of its updates were made.
+CUT = (
+    "trainer.rollout_batch_size",
+    "trainer.train_batch_size",
+    "trainer.micro_batch_size",
+    "trainer.num_iterations",
+    "algorithm.num_generations",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +68,7 @@ def take_up(run_folder: RunFolder, settings: TrainSettings, command: str, splits
     changed = config_changes(former, config)
     steps = Checkpoints(run_folder.path / "checkpoints").steps()
     forced = settings.trainer.resume == "force"
-    extended = run_folder.finished and _extends(run_folder, former, changed, steps, forced)
+    extended = run_folder.finished and _extends(run_folder, former, changed, steps, settings.trainer)
     if extended:
         check_data(run_folder, splits, changeable=False)
         _reopen(run_folder, settings, steps)
@@ -69,7 +80,7 @@ def take_up(run_folder: RunFolder, settings: TrainSettings, command: str, splits
     check_data(run_folder, splits, changeable and not extended)
 
 
-def _extends(run_folder: RunFolder, former: dict, changed: list[str], steps: list[int], forced: bool) -> bool:
+def _extends(run_folder: RunFolder, former: dict, changed: list[str], steps: list[int], options: TrainerSettings) -> bool:
     """Whether the finished run is to be made longer: by more steps, and nothing else.
 
     Raises:
@@ -77,20 +88,21 @@ def _extends(run_folder: RunFolder, former: dict, changed: list[str], steps: lis
     """
     longer = [line for line in changed if line.startswith(f"{MAX_STEPS}:")]
     if changed != longer or not longer:
-        if changed and forced:
+        if changed and options.resume == "force":
             raise ValueError(
                 f"{run_folder.path} holds a finished run: trainer.resume=force cannot change what it has computed with:"
                 f"{listed(changed)}\nIt can be made longer by a larger {MAX_STEPS} alone. Name another study=..., or set "
                 "trainer.resume=restart, which moves the former run aside and begins anew"
             )
         return False
-    end, wanted = (int(number) for number in longer[0].removeprefix(f"{MAX_STEPS}:").split("->"))
+    end = flatten(former)[MAX_STEPS]
+    wanted = options.max_steps
     made = run_folder.read_summary().get("steps", end)
     problem = None
     if wanted < end:
         problem = f"it has made {end} steps already, more than {wanted}: name another study=..."
     elif made < end:
-        problem = f"it ended by itself at step {made}, before {end} (see its summary): more steps would not be made"
+        problem = f"it stopped early, at step {made}, before {end} (see its summary): more steps would not be made"
     elif end and not steps:
         problem = "it kept no checkpoint (trainer.save_steps=0): trainer.resume=restart begins it anew"
     if problem:
@@ -119,6 +131,9 @@ def _check_forced(run_folder: RunFolder, former: dict, settings: TrainSettings, 
     """See that what `trainer.resume=force` lets through can act on a run that goes on from a checkpoint."""
     names = [line.partition(":")[0] for line in changed]
     idle = [f"{name}: {why}" for name in names for start, why in IN_CHECKPOINTS.items() if name.startswith(start)]
+    cut = [name for name in names if name in CUT]
+    if cut and load_tree(run_folder.path / "checkpoints" / f"checkpoint-{steps[-1]}" / "state-0")["rollouts"] is not None:
+        idle += [f"{name}: the updates on its present rollout batch are not all made, and it is cut by this" for name in cut]
     last = settings.trainer.max_steps
     if MAX_STEPS in names and last < steps[-1]:
         idle.append(f"{MAX_STEPS}={last}: it has made {steps[-1]} steps already (of {flatten(former)[MAX_STEPS]})")

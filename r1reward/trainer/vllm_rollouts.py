@@ -7,7 +7,7 @@ of it is compared with the trainer's own tokens.
 """
 
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from r1reward.inference.vllm_backend import NEVER
 from r1reward.models.image_check import ImagesNotSeen
@@ -58,7 +58,7 @@ class VllmRollouts:
         """
         written, self._written = self._written, None
         if not self._colocated:  # the server takes the trainer's tokens and places the images itself
-            with self._kwargs(bad_words=self._marks()):
+            with self._kwargs(bad_words=self._marks()) if self._image_tokens else nullcontext():
                 return self._generation.generate(prompts, images, num_generations, profiler)
         first = range(0, len(prompts), self._repeats(prompts, images, num_generations))
         every = len(prompts) // len(first)
@@ -90,7 +90,8 @@ class VllmRollouts:
         return num_generations
 
     def _marks(self) -> list[str]:
-        return self._generation.processing_class.tokenizer.batch_decode([[token] for token in self._image_tokens])
+        processor = self._generation.processing_class
+        return getattr(processor, "tokenizer", processor).batch_decode([[token] for token in self._image_tokens])
 
     def _count(self, ids) -> int:
         return sum(token in self._image_tokens for token in ids)
@@ -99,11 +100,11 @@ class VllmRollouts:
     def _kwargs(self, **more):
         """While it lasts, the engine samples with these arguments besides the user's."""
         plain = self._generation.generation_kwargs
-        merged = {**plain, **more}
-        for name in ("logit_bias", "bad_words"):
-            if name in plain and name in more:
-                merged[name] = plain[name] | more[name] if name == "logit_bias" else [*plain[name], *more[name]]
-        self._generation.generation_kwargs = merged
+        if "logit_bias" in more:
+            more["logit_bias"] = plain.get("logit_bias", {}) | more["logit_bias"]
+        if "bad_words" in more:
+            more["bad_words"] = [*plain.get("bad_words", ()), *more["bad_words"]]
+        self._generation.generation_kwargs = {**plain, **more}
         try:
             yield
         finally:
@@ -135,7 +136,10 @@ def engine_arguments(**arguments):
     """
     from trl.generation import vllm_generation
 
-    plain = vllm_generation.LLM
+    plain = getattr(vllm_generation, "LLM", None)
+    if plain is None:  # vLLM is not installed, which TRL says
+        yield
+        return
     vllm_generation.LLM = lambda **given: plain(**(given | arguments))
     try:
         yield

@@ -194,9 +194,11 @@ def test_a_finished_run_prints_the_command_that_trains_it_on(tmp_path, model_fol
     assert json.loads((only(tmp_path, "runs/train/*") / "summary.json").read_text())["steps"] == 4
 
 
-def test_a_folder_of_ones_own_is_what_compare_is_given(tmp_path, model_folder):
-    text = run(tmp_path, f"model.path={model_folder}", *SMALL, "logger=none", "hydra.run.dir=mine/run")
-    assert "python -m r1reward.compare mine/run\n" in text
+def test_a_folder_of_ones_own_stands_in_what_is_printed(tmp_path, model_folder):
+    text = run(tmp_path, f"model.path={model_folder}", *SMALL, "trainer.save_steps=1", "logger=none", "hydra.run.dir=mine/run")
+    assert "python -m r1reward.compare mine/run\n" in text and " hydra.run.dir=mine/run\n" in text
+    text = run(tmp_path, f"model.path={model_folder}", *SMALL, "trainer.save_steps=0", "logger=none")
+    assert "train on" not in text  # without a checkpoint it cannot be
 
 
 def steps(folder: Path) -> list[int]:

@@ -64,6 +64,7 @@ def test_settings_that_defeat_their_purpose_raise(make_arguments, changes, messa
         ),
         ({"importance_sampling_level": "sequence"}, "clamps the tokens before they are averaged"),
         ({"delta": 2000.0}, "delta=2000 has no effect"),
+        ({"vllm_engine_kwargs": {"dtype": "float16"}}, "vllm_engine_kwargs has no effect"),
     ],
 )
 def test_settings_without_effect_warn(make_arguments, changes, message):
@@ -101,6 +102,11 @@ def test_skipping_goes_with_a_kl_penalty_in_the_reward(make_arguments):
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, [], "save_model"),  # its default
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, ["trainer.save_model=false"], None),
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}, [], None),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "full_state_dict"}, [], None),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "1"}, [], None),  # as torch numbers them
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "3"}, [], "save_model"),
+        ({}, ["+trainer.extra.deepspeed=z3.json"], "deepspeed"),  # which accelerate's environment would not show
+        ({}, ["+trainer.extra.fsdp=full_shard"], "fsdp"),
         ({"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, ["adapter=lora"], None),
         ({"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, [], None),
     ],
@@ -117,6 +123,30 @@ def test_what_sharded_weights_cannot_do_is_refused_first(monkeypatch, tmp_path, 
         return
     with pytest.raises(ValueError, match=refused):
         trainer_arguments(settings, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (["model.max_pixels=5000", "model.freeze=[vision]"], "model.max_pixels"),
+        ([], "model.freeze"),
+        (["model.freeze=[projector]"], "model.freeze"),
+        (["model.freeze=[vision]"], None),
+        (["trainer.use_vllm=false"], None),
+        (["+trainer.extra.vllm_mode=colocate"], None),
+        (["stage=sft"], None),  # which samples nothing
+    ],
+    ids=str,
+)
+def test_what_a_vllm_server_would_see_otherwise_is_refused_first(tmp_path, overrides, refused):
+    mode = [] if any("vllm_mode" in override for override in overrides) else ["+trainer.extra.vllm_mode=server"]
+    config = composed("trainer.use_vllm=true", *mode, *overrides)
+    config.arm = "test"
+    if refused is None:
+        trainer_arguments(compose_settings(config), tmp_path)
+        return
+    with pytest.raises(ValueError, match=refused):
+        trainer_arguments(compose_settings(config), tmp_path)
 
 
 def test_the_zero_stage_is_found_in_a_file_of_deepspeeds_too(monkeypatch, tmp_path):

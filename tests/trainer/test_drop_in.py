@@ -9,6 +9,7 @@ from datasets import Dataset, IterableDataset
 from PIL import Image
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
+from trl.generation import vllm_generation
 
 from r1reward.rewards.judges.rule import RuleJudge
 from r1reward.rewards.preference import PreferenceReward
@@ -172,6 +173,23 @@ def test_what_a_grpo_config_cannot_mean_here_is_refused(make_model, processor, t
                 conversations(),
                 processing_class=processor,
             )
+
+
+def test_a_grpo_config_keeps_the_checkpoints_that_it_says(make_model, processor, tmp_path):
+    for limit, kept in ((None, [1, 2, 3]), (1, [3])):
+        args = GRPOConfig(str(tmp_path / str(limit)), **(OWN | {"max_steps": 3, "save_strategy": "steps", "save_steps": 1}))
+        args.save_total_limit = limit
+        trainer = StableReinforceTrainer(make_model(), lengths, args, conversations(), processing_class=processor)
+        trainer.train()
+        assert trainer.checkpoints.steps() == kept
+
+
+def test_without_vllm_its_absence_is_what_trl_says(make_model, processor, tmp_path, monkeypatch):
+    monkeypatch.delattr(vllm_generation, "LLM", raising=False)
+    monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: False)
+    args = GRPOConfig(str(tmp_path), use_vllm=True, **OWN)
+    with pytest.raises(ImportError, match="(?i)vllm"):
+        StableReinforceTrainer(make_model(), lengths, args, conversations(), processing_class=processor)
 
 
 def test_the_users_settings_stay_theirs(make_model, processor, dataset, tmp_path):

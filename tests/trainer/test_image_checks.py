@@ -9,7 +9,7 @@ from peft import LoraConfig
 import r1reward.shared_prefix.packing as packing
 import r1reward.trainer.shared_prefix as shared
 from r1reward.inference.transformers_backend import TransformersBackend
-from r1reward.models.image_check import ImagesNotSeen
+from r1reward.models.image_check import ImagesNotSeen, PlainLogProbs, check
 from r1reward.trainer.sampler_mismatch import MismatchWarnings, SamplerMismatch
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
 from tests.trainer.conftest import letters
@@ -168,3 +168,61 @@ def test_mismatch_is_told_once_and_when_it_doubles():
                 warnings.saw(mean, 2)
         else:
             warnings.saw(mean, 2)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("effect", "told"), [(0.5, True), (0.1, True), (0.015, False), (0.0005, False)])
+def test_a_path_that_shows_other_images_is_found_however_little_they_change(half, effect, told):
+    own = torch.full((8,), -1.0)
+    expected = PlainLogProbs(own, own - effect, own)
+    with pytest.raises(ImagesNotSeen):
+        check("the path", own - effect, expected, half)
+    assert check("the path", own + 1e-4, expected, half) is (told or (not half and effect == 0.015))
+
+
+@pytest.mark.parametrize("own", [-1.0, -torch.inf])
+def test_rows_that_tell_nothing_pass(own):
+    own = torch.full((4,), own)
+    assert not check("the path", torch.full((4,), torch.nan), PlainLogProbs(own, own - 1, own))  # no log-probabilities
+    assert not check("the path", own.nan_to_num(), PlainLogProbs(own.nan_to_num(), None, own.nan_to_num()))  # no image
+
+
+def test_a_row_without_an_image_is_compared_all_the_same():
+    own = torch.full((4,), -1.0)
+    with pytest.raises(ImagesNotSeen):
+        check("the path", own - 0.1, PlainLogProbs(own, None, own))
+
+
+def test_the_first_batch_with_images_is_the_one_that_is_looked_at(make_trainer, monkeypatch):
+    """Rows without an image, however many batches of them, leave the check to come."""
+    trainer = make_trainer()
+    seen = trainer.checks.saw_rollouts
+    batches = []
+
+    def saw(rows, batch):
+        batches.append(len(batches))
+        if len(batches) < 2:
+            text = [{**row, "images": [], "prompt": [{"role": "user", "content": "Which is it?"}]} for row in rows]
+            seen(text, batch)
+            assert trainer.checks.due
+        else:
+            seen(rows, batch)
+
+    monkeypatch.setattr(trainer.checks, "saw_rollouts", saw)
+    trainer.args.max_steps = 4
+    trainer.train()
+    assert len(batches) >= 2 and not trainer.checks.due
+
+
+def test_a_penalty_on_repetition_is_no_blindness(make_trainer):
+    trainer = make_trainer(repetition_penalty=2.0)
+    trainer.train()
+    assert not any("logp_difference" in name for row in trainer.state.log_history for name in row)
+
+
+def test_what_tools_answered_is_not_compared():
+    from r1reward.trainer.rollout_checks import own_tokens
+
+    mask, of_policy = torch.tensor([[1, 1, 1, 0]]), torch.tensor([[1, 0, 1, 1]])
+    assert own_tokens({"completion_mask": mask, "tool_mask": of_policy}).tolist() == [[1, 0, 1, 0]]
+    assert own_tokens({"completion_mask": mask}).tolist() == [[1, 1, 1, 0]]

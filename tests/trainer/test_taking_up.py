@@ -99,7 +99,9 @@ def test_what_a_finished_run_cannot_become(run, tmp_path, first, then, message):
         ("trainer.weight_decay=0.5", "trainer.weight_decay"),
         ("adapter=lora", "adapter.kind"),
         ("trainer.max_steps=1", "2 steps already"),
+        ("model.freeze=[vision]", "model.freeze"),
         ("trainer.temperature=0.7", None),
+        ("trainer.micro_batch_size=2", None),
         ("trainer.max_steps=3", None),
     ],
 )
@@ -112,3 +114,11 @@ def test_force_says_what_it_cannot_change(run, tmp_path, change, refused):
         return
     with pytest.raises(ValueError, match=refused):
         run("run", *overrides)
+
+
+@pytest.mark.parametrize("change", ["trainer.micro_batch_size=2", "trainer.rollout_batch_size=16", "trainer.num_iterations=2"])
+def test_rollouts_that_are_in_use_keep_their_sizes(run, tmp_path, change):
+    run("run", "trainer.max_steps=3")  # two updates per rollout batch: the checkpoint of step 3 holds one for step 4
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(ValueError, match=change.partition("=")[0]):
+        run("run", "trainer.max_steps=6", change, "trainer.resume=force")
