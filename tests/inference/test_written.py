@@ -10,6 +10,7 @@ from r1reward.inference.first_texts import LEAST, FirstTexts, Unreadable
 from r1reward.inference.reward_model import RewardModel
 from r1reward.inference.server_backend import completion_in
 from r1reward.inference.transformers_backend import TransformersBackend
+from r1reward.models.loading import ModelSettings, load_model, load_processor
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
 from r1reward.rewards.verdict import parse
 from r1reward.rewards.written import after_opening, opening, opening_of_text, text_of, whole
@@ -113,6 +114,15 @@ def test_the_backend_counts_what_the_template_opens(processor):
     finally:
         processor.chat_template = plain
     assert completion.text.startswith("<think>\n") and completion.tokens <= 4
+
+
+def test_the_embedded_model_judges_with_a_template_that_opens_its_thoughts(shared_cases):
+    settings = ModelSettings(path="embedded")
+    processor = load_processor(settings)
+    processor.chat_template = (shared_cases / "case05_chat_template_opens_think.jinja").read_text()
+    model = RewardModel(TransformersBackend(load_model(settings), processor))
+    rows = [preference_row(0, "train", index) for index in range(8)]
+    assert all(judgement.verdict.choice for judgement in model.judge(rows))  # each of them was unreadable
 
 
 class Says:
