@@ -8,11 +8,12 @@ from r1reward.data.images import DEFAULT_LIMITS, ImageLimits, open_image
 from r1reward.data.rows import Row
 from r1reward.inference.backend import Completion, Sampling
 from r1reward.inference.sampled_log_probs import SampledLogProbs
+from r1reward.models.forward import base_model
 from r1reward.models.image_check import TOKENS, check, image_tokens, is_half, plain_log_probs
 from r1reward.rewards.written import opening
 from r1reward.shared_prefix.generation import generate
 from r1reward.shared_prefix.prompts import encode_images, make_prompts
-from r1reward.shared_prefix.register import base_model, enable, why_not
+from r1reward.shared_prefix.register import enable, why_not
 
 
 class TransformersBackend:

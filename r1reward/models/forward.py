@@ -1,4 +1,4 @@
-"""What a model's forward pass takes.
+"""The model inside its wrappers, and what its forward pass takes.
 
 Models of transformers accept any keyword in `**kwargs` and silently drop those that they do not know. An image that is handed
 over under such a name is not seen.
@@ -6,6 +6,11 @@ over under such a name is not seen.
 
 import inspect
 from collections.abc import Iterable
+
+
+def base_model(model):
+    """The model of transformers inside a wrapper for adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def names_argument(model, name: str) -> bool:

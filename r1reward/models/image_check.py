@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageOps
 
-from r1reward.models.forward import swallowed
-from r1reward.shared_prefix.register import base_model
+from r1reward.models.forward import base_model, swallowed
 
 TOKENS = 64  # of a completion, at most: enough to say what is seen, and little to compute
 # Mean absolute difference of one completion in nats per token that precision alone explains. Measured: 1e-7 to 1e-5 in float32,

@@ -11,6 +11,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from r1reward.models.families import known
+from r1reward.models.forward import base_model
 
 NAME = "shared_prefix"
 
@@ -44,11 +45,6 @@ def enable(model):
         base.set_attn_implementation({"text_config": NAME})
     if _keep_scored not in base.base_model._forward_hooks.values():
         base.base_model.register_forward_hook(_keep_scored, with_kwargs=True)
-
-
-def base_model(model):
-    """The transformers model inside a wrapper for adapters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def shared_prefix_attention(module, query, key, value, attention_mask, scaling=None, shared_prefix=None, **kwargs):

@@ -19,11 +19,9 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import use_adapter
 
 from r1reward.models.image_check import HALF, PlainLogProbs, check, image_tokens, is_half, plain_log_probs
-from r1reward.trainer.sampler_mismatch import MismatchWarnings, difference
+from r1reward.trainer.sampler_mismatch import SAMPLED, MismatchWarnings, difference
 
 METRIC = "sampling/sampling_logp_difference"  # TRL's name, which it logs only where it corrects for the difference
-# The sampler's log-probabilities in a batch, where TRL is not to use them: with its own sampler it has none.
-SAMPLED = "sampled_log_probs"
 TRIES = 5  # rollout batches with images that may leave open whether they are seen
 
 

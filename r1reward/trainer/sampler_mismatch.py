@@ -10,7 +10,9 @@ import warnings
 
 import torch
 
-# Mean absolute difference in nats per token from which on a mismatch is told. In float32 sampler and trainer differ by
+# The sampler's log-probabilities in a batch, where TRL is not to use them: with its own sampler it has none.
+SAMPLED = "sampled_log_probs"
+# Mean absolute difference in nats per token above which a mismatch is reported. In float32 sampler and trainer differ by
 # rounding alone (measured: 1e-7 to 1e-5); half precision was measured at 1e-4 to 1e-3 with a sound sampler.
 BOUND = 1e-3
 BOUND_HALF = 2e-2

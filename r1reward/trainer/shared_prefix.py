@@ -29,11 +29,12 @@ from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_val
 
 from r1reward.data.read_once import ReadOnce
 from r1reward.inference.sampled_log_probs import SampledLogProbs
+from r1reward.models.forward import base_model
 from r1reward.models.image_check import image_tokens
 from r1reward.shared_prefix.generation import sample
 from r1reward.shared_prefix.packing import pack
 from r1reward.shared_prefix.prompts import Prompt, encode_images, make_prompts
-from r1reward.shared_prefix.register import base_model, enable, why_not
+from r1reward.shared_prefix.register import enable, why_not
 from r1reward.trainer.config import SettingHasNoEffect
 from r1reward.trainer.vllm_rollouts import VllmRollouts, engine_arguments
 

@@ -43,7 +43,8 @@ from r1reward.rewards.tasks import CompositeReward
 from r1reward.rewards.written import REASONING, opening, opening_of_text, texts_of
 from r1reward.trainer.config import SettingHasNoEffect, StableReinforceConfig
 from r1reward.trainer.resumable import ResumableTrainer
-from r1reward.trainer.rollout_checks import SAMPLED, RolloutChecks, without_dropout
+from r1reward.trainer.rollout_checks import RolloutChecks, without_dropout
+from r1reward.trainer.sampler_mismatch import SAMPLED
 from r1reward.trainer.shared_prefix import FURTHER_IMAGE_KEYS, IMAGE_KEYS
 from r1reward.trainer.step_guard import StepGuard
 

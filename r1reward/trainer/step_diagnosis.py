@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from r1reward.tracking.records import to_line, write_whole
+from r1reward.trainer.sampler_mismatch import SAMPLED
 
 # Tensors of a micro-batch that are looked at and saved; the pixels are not: the rows' ids say which images they are.
 TENSORS = (
@@ -26,7 +27,8 @@ TENSORS = (
     "advantages",
     "old_per_token_logps",
     "ref_per_token_logps",
-    "sampling_per_token_logps",
+    "sampling_per_token_logps",  # of vLLM
+    SAMPLED,
     "importance_sampling_ratio",
     "row_index",
 )

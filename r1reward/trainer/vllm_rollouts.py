@@ -74,7 +74,7 @@ class VllmRollouts:
                 raise ImagesNotSeen(
                     f"vLLM made {len(ids)} tokens of a prompt of which the trainer made {len(prompts[row])} "
                     f"({self._count(ids)} and {self._count(prompts[row])} of them for its images): it samples from another "
-                    "prompt than the one that is trained on. Set trainer.use_vllm=false, or versions of vllm and transformers "
+                    "prompt than the one that is trained on. Set use_vllm=false, or install versions of vllm and transformers "
                     "whose processors agree."
                 )
         return prompts, *drawn

@@ -128,8 +128,8 @@ def logits_alone(model, inputs: dict, completion: torch.Tensor) -> torch.Tensor:
     return type(model).forward(model, **inputs).logits[0, -len(completion) - 1 :]  # not the one that TRL puts in its place
 
 
-def log_probs_alone(model, processor, row: TaskRow, completion: torch.Tensor, never: int | None = None) -> torch.Tensor:
-    """Log-probabilities (T,) of a completion (T,) of this row, without any padding; `never`: a token that is not drawn."""
+def log_probs_alone(model, processor, row: TaskRow, completion: torch.Tensor, never=None) -> torch.Tensor:
+    """Log-probabilities (T,) of a completion (T,) of this row, without any padding; `never`: tokens that are not drawn."""
     logits = logits_alone(model, inputs_of(processor, row), completion)[:-1]
     if never is not None:
         logits[:, never] = -torch.inf

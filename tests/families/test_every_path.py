@@ -6,7 +6,9 @@ import torch
 from r1reward.inference.backend import Sampling
 from r1reward.inference.sampled_log_probs import SampledLogProbs
 from r1reward.inference.transformers_backend import TransformersBackend
+from r1reward.models.image_check import image_tokens
 from r1reward.shared_prefix.register import why_not
+from r1reward.trainer.sampler_mismatch import SAMPLED
 from tests.families.conftest import log_probs_alone, rec_rows
 from tests.families.test_training import agree, differ, other
 
@@ -38,7 +40,7 @@ def test_sampler_old_policy_reference_and_update(tiny, share_prefix, tmp_path):
     drawn = [
         log_probs_alone(trainer.model, tiny.processor, row, ids, never) for row, ids in zip(rows, completions, strict=True)
     ]
-    agree(batch["sampling_per_token_logps"], drawn)
+    agree(batch[SAMPLED], drawn)
     for path in ("old_per_token_logps", "ref_per_token_logps"):
         agree(batch[path], own)
     seen = []
@@ -56,7 +58,7 @@ def test_evaluation(tiny):
             (ids,) = backend._generate([row], 1, Sampling(4), **record.arguments())
         own, swapped = (log_probs_alone(model, tiny.processor, each, ids) for each in (row, other(row)))
         differ([row], [own], [swapped])
-        drawn = log_probs_alone(model, tiny.processor, row, ids, never=model.config.image_token_id)
+        drawn = log_probs_alone(model, tiny.processor, row, ids, never=image_tokens(model.config))
         agree(torch.tensor(record.of_rows([ids.tolist()])), [drawn])
         if row.images:
             backend.check_images(row)

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
+from r1reward.models.forward import base_model
 from r1reward.shared_prefix.packing import pack
 from r1reward.shared_prefix.prompts import Prompt, encode_images
-from r1reward.shared_prefix.register import base_model, enable
+from r1reward.shared_prefix.register import enable
 from tests.shared_prefix.conftest import (
     FAMILIES,
     both,

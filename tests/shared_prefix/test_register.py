@@ -7,7 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from r1reward.shared_prefix.register import NAME, base_model, enable, why_not
+from r1reward.models.forward import base_model
+from r1reward.shared_prefix.register import NAME, enable, why_not
 from tests.shared_prefix.conftest import CLASSES, FAMILIES, build, enabled, random_case, shared_log_probs, stock_log_probs
 
 CASE = {"shapes": [([3, 4], [(2, 3)])], "lengths": [[3, 1]]}

@@ -89,5 +89,5 @@ def test_keys_of_a_rollout_batch(make_model, make_arguments, processor, dataset,
     images = {"groups"} if share_prefix else {"pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images"}
     assert set(batch) == images | {
         "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages", "num_items_in_batch",
-        "old_per_token_logps", "sampling_per_token_logps", "row_index",
+        "old_per_token_logps", "sampled_log_probs", "row_index",  # TRL's name for the second is for those of another engine
     }  # fmt: skip
