@@ -100,7 +100,7 @@ def _trouble(error: Exception, folder: Path) -> tuple[int | None, str]:
     from r1reward.models.loading import UnusableModel
     from r1reward.rewards.judges.opinion import TooManyFailures
     from r1reward.tracking.disk import disk_error
-    from r1reward.tracking.lock import FolderGone
+    from r1reward.tracking.lock import FolderGone, FolderInUse
     from r1reward.tracking.trackers import TrackerFailed
     from r1reward.trainer.step_guard import NumericalTrouble
 
@@ -109,6 +109,7 @@ def _trouble(error: Exception, folder: Path) -> tuple[int | None, str]:
     codes = {
         UnusableModel: WRONG_INPUT,
         TrackerFailed: WRONG_INPUT,
+        FolderInUse: WRONG_INPUT,
         FolderGone: DISK,
         TooManyFailures: UNRELIABLE,
         NumericalTrouble: DIVERGED,

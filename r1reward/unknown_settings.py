@@ -16,6 +16,7 @@ from r1reward.tracking.redaction import redact
 
 UNKNOWN = 1  # exit code of a group or setting that does not exist, as Hydra has it
 _WHOLE_TRACEBACK = "HYDRA_FULL_ERROR"
+_set_here: set[str] = set()  # of the environment: what is not the user's own wish
 
 
 def start(command: Callable[[], object], settings: Callable[[], type]) -> None:
@@ -28,6 +29,7 @@ def start(command: Callable[[], object], settings: Callable[[], type]) -> None:
     if os.environ.get(_WHOLE_TRACEBACK):
         command()
         return
+    _set_here.add(_WHOLE_TRACEBACK)
     os.environ[_WHOLE_TRACEBACK] = "1"  # until the job begins, Hydra raises what it would print with its own advice
     try:
         command()
@@ -40,7 +42,8 @@ def start(command: Callable[[], object], settings: Callable[[], type]) -> None:
 
 def started() -> None:
     """From here on errors are the job's, not the command line's."""
-    os.environ.pop(_WHOLE_TRACEBACK, None)
+    while _set_here:
+        os.environ.pop(_set_here.pop(), None)
 
 
 def explained(error: Exception, settings: type) -> str:
@@ -52,7 +55,7 @@ def explained(error: Exception, settings: type) -> str:
         return f"Could not override '{name[1]}'. {advice(name[1].partition('@')[0], settings)}"
     if option := re.search(r"[Cc]ould not find '([\w/.@-]+)/([\w.-]+)'", text):
         group, given = option[1].partition("@")[0], option[2]
-        return f"{text}\n" + did_you_mean(given, options(group), f"{group}=").strip()
+        return f"{text}\n" + did_you_mean(given, options(group), f"{'+' * (group == 'experiment')}{group}=").strip()
     return text
 
 

@@ -149,12 +149,13 @@ def _all_votes(
     done, mine = verdicts.finished(), units[rank::world]
     to_do = [unit for unit in mine if unit.number not in done]
     total, left = (settings.votes * sum(len(unit.requests) for unit in some) for some in (mine, to_do))
-    on_start(total, total - left)
     if to_do:
         max_images = max(len(row.images) for row in rows)
         reward_model = RewardModel(build_backend(settings, max_images), settings.reading())
         rows = shown_as_text(rows, marks_of_model(settings))
         reward_model.check_images(rows)
+    on_start(total, total - left)
+    if to_do:
         judge(reward_model, rows, to_do, verdicts, settings.votes, sampling, settings.seed, on_progress)
     if rank > 0:
         return None, left
@@ -195,12 +196,13 @@ def build_backend(settings: EvaluateSettings, max_images: int) -> Backend:
 
     Raises:
         ValueError: For a missing package or wrong settings.
+        ServerFailed: Nobody answers at the server's address.
     """
     backend = settings.backend
     if backend.kind == "openai":
         from r1reward.inference.server_backend import ServerBackend
 
-        return ServerBackend(
+        server = ServerBackend(
             settings.model.path,
             backend.base_url,
             backend.api_key_env,
@@ -210,6 +212,8 @@ def build_backend(settings: EvaluateSettings, max_images: int) -> Backend:
             settings.model.min_pixels,
             settings.model.max_pixels,
         )
+        server.check_connection()
+        return server
     if backend.kind == "vllm":
         from r1reward.inference.vllm_backend import INSTALL_VLLM, VllmBackend
 

@@ -42,7 +42,7 @@ class Completion:
 
     Attributes:
         text: What counts as written (`r1reward.rewards.written`), without special tokens.
-        tokens: Its length in tokens, the end token included; 0 where nobody says.
+        tokens: Its length in tokens, the end token included; 0 if the server does not report it.
         failure: Why there is no text of the model's: "refused" or "rejected" (`rewards.judges.opinion.FAILURES`); None where
             there is one.
     """

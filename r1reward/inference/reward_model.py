@@ -20,7 +20,7 @@ class Judgement:
     Attributes:
         text: What the reward model wrote.
         verdict: The parsed text.
-        tokens: Its length in tokens, the end token included; 0 where nobody says.
+        tokens: Its length in tokens, the end token included; 0 if the server does not report it.
         failure: Why there is no text (`Completion`); None where there is one.
     """
 

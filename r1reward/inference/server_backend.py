@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import itertools
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -28,6 +30,8 @@ OF_THE_PROMPT = (400, 413, 415, 422)
 # Else a server takes these from a checkpoint's generation_config.json; `transformers_backend` leaves them out too.
 NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 FEW = 4  # prompts that a server may reject, as long as it has answered none
+REPEATS = 3  # equal requests, which show how far a server's probabilities vary by themselves
+LONGEST_CONNECT = 30.0  # seconds until a server must say that it is there
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
@@ -73,11 +77,11 @@ class ServerBackend:
         limits = [limit for limit in (min_pixels, max_pixels) if limit is not None]
         if limits and (limits[0] < 1 or limits != sorted(limits)):
             raise ValueError(
-                f"model.min_pixels={min_pixels}, model.max_pixels={max_pixels}: expected at least one pixel, and no more at "
-                "least than at most"
+                f"model.min_pixels={min_pixels}, model.max_pixels={max_pixels}: min_pixels must be at least 1 and at most "
+                "max_pixels"
             )
         self._pixels = (min_pixels, max_pixels)
-        self._takes_neutral, self._has_answered = True, False
+        self._takes_neutral, self._has_answered, self._num_rejected = True, False, 0
         self._model, self._base_url = model, base_url
         self._key = os.environ.get(api_key_env, "").strip() or "EMPTY"
         self._concurrency, self._timeout, self._attempts = concurrency, timeout, attempts
@@ -87,9 +91,17 @@ class ServerBackend:
         return asyncio.run(self._complete(rows, votes, sampling, seed))
 
     def check_images(self, row: Row):
-        """See `Backend`: other images change the first token's probabilities, or, where the server gives none, images count as
-        tokens of the prompt."""
+        """See `Backend`: images count as tokens of the prompt, and others change the first token's probabilities by more than
+        asking again does. A server that says neither is warned of."""
         asyncio.run(self._check_images(row))
+
+    def check_connection(self):
+        """See that somebody answers at the address: one request for its list of models, whatever the answer is.
+
+        Raises:
+            ServerFailed: There is no connection, or no answer.
+        """
+        asyncio.run(self._check_connection())
 
     async def _complete(self, rows, votes, sampling, seed) -> list[list[Completion]]:
         requests = [
@@ -100,31 +112,47 @@ class ServerBackend:
         drawn = await self._ask(requests, completion_in)
         rejected = [each for each in drawn if isinstance(each, Rejected)]
         self._has_answered |= len(rejected) < len(drawn)
-        if len(rejected) >= FEW and not self._has_answered:
+        self._num_rejected += len(rejected)
+        if self._num_rejected >= FEW and not self._has_answered:
             raise rejected[0]
         completions = [Completion("", 0, "rejected") if isinstance(each, Rejected) else each for each in drawn]
         return [completions[start : start + votes] for start in range(0, len(completions), votes)]
 
     async def _check_images(self, row: Row):
         others = tuple(ImageSource(data=png(image)) for image in inverted([open_image(source) for source in row.images]))
-        variants = [row, replace(row, images=others), replace(row, images=())]
+        variants = [*[row] * REPEATS, replace(row, images=others), replace(row, images=())]
         prompts = [chat_messages(each, self._pixels) for each in variants]
         for options in ({"logprobs": True, "top_logprobs": 5}, {}):  # not every server gives probabilities
             said = await self._ask([self._request(prompt, Sampling(1), **options) for prompt in prompts], first_token)
-            if not any(isinstance(each, Rejected) for each in said[:2]):
+            if not any(isinstance(each, Rejected) for each in said[:-1]):
                 break
         else:
             raise next(each for each in said if isinstance(each, Rejected))
-        own, changed, without = said
-        if own.log_probs is not None:
-            blind = own.log_probs == changed.log_probs
-        else:
-            blind = not isinstance(without, Rejected) and own.prompt_tokens == without.prompt_tokens
-        if blind:
-            raise ImagesNotSeen(
-                f"the server at {self._base_url} answers the same whatever the images show: its model {self._model!r} does not "
-                "see them. Serve one that does, with its chat template."
+        *own, changed, without = said
+        sees = sees_images(own, changed, None if isinstance(without, Rejected) else without)
+        if sees is None:
+            warnings.warn(
+                f"the server at {redact(str(self._base_url))} gives neither log-probabilities nor numbers of tokens: it "
+                f"cannot be told whether its model {self._model!r} sees the images",
+                stacklevel=2,
             )
+        elif not sees:
+            raise ImagesNotSeen(
+                f"the server at {redact(str(self._base_url))} answers the same whatever the images show: its model "
+                f"{self._model!r} does not see them. Serve one that does, with its chat template."
+            )
+
+    async def _check_connection(self):
+        timeout = min(self._timeout, LONGEST_CONNECT)
+        try:
+            async with asyncio.timeout(timeout), make_client(self._base_url, self._key, timeout, 1) as client:
+                await client.models.with_raw_response.list()
+        except Exception as error:
+            if failure_of(error)[0] in ("timeout", "connection"):
+                said = f"{error.__cause__ or error}" or f"nothing within {timeout:g} s"
+                raise ServerFailed(
+                    f"no server answers at {redact(str(self._base_url))} ({redact(said)}): start it, or set backend.base_url"
+                ) from None
 
     def _request(self, messages: list[dict], sampling: Sampling, **more) -> dict:
         request = {"model": self._model, "messages": messages, "max_tokens": sampling.max_new_tokens}
@@ -157,8 +185,8 @@ class ServerBackend:
                     return read(body)
         except Exception as error:
             kind, said = failure_of(error)[0], redact(f"{error}".replace(self._key, "***"))[:300]
-            asked_for = [name for name, value in request["extra_body"].items() if value != NEUTRAL[name]]
-            of_the_prompt = getattr(error, "status_code", None) in OF_THE_PROMPT and not any(n in said for n in asked_for)
+            of_the_prompt = getattr(error, "status_code", None) in OF_THE_PROMPT
+            of_the_prompt &= not any(name in said for name in asked_for(request))
             if kind == "rejected" and of_the_prompt:
                 return Rejected(f"the server at {redact(str(self._base_url))} rejects the prompt: {said}")
             said = said or f"nothing within {self._timeout:g} s"
@@ -166,19 +194,23 @@ class ServerBackend:
 
     async def _post(self, client, request: dict) -> bytes:
         """The body of the answer; a server that does not know the neutral settings has none to be told about."""
-        extra, plain = request["extra_body"], {name: value for name, value in request.items() if name != "extra_body"}
-        asked_for = {name: value for name, value in extra.items() if value != NEUTRAL[name]}
+        without_neutral = request | {"extra_body": asked_for(request)}
         if not self._takes_neutral:
-            return await post(client, plain | {"extra_body": asked_for}, self._timeout)
+            return await post(client, without_neutral, self._timeout)
         try:
             return await post(client, request, self._timeout)
         except Exception as error:
             unknown = getattr(error, "status_code", None) in OF_THE_PROMPT and any(name in str(error) for name in NEUTRAL)
             if not unknown:
                 raise
-        answer = await post(client, plain | {"extra_body": asked_for}, self._timeout)
+        answer = await post(client, without_neutral, self._timeout)
         self._takes_neutral = False
         return answer
+
+
+def asked_for(request: dict) -> dict:
+    """The sampling settings of a request that are no neutral ones: what the user wished."""
+    return {name: value for name, value in request["extra_body"].items() if value != NEUTRAL[name]}
 
 
 @dataclass(frozen=True)
@@ -186,12 +218,36 @@ class FirstToken:
     """What a server says of the first token of a completion.
 
     Attributes:
-        log_probs: The likeliest tokens and their log-probabilities, or None where it gives none.
+        log_probs: The likeliest tokens and their log-probabilities in nats, or None where it gives none.
         prompt_tokens: How many tokens the prompt has, images included, or None.
     """
 
-    log_probs: str | None
+    log_probs: dict[str, float] | None
     prompt_tokens: int | None
+
+    def distance(self, other: "FirstToken") -> float:
+        """The largest difference of a token's log-probabilities; infinite where the two have no token in common. A token that
+        only one of them lists is, by the other, no likelier than its last."""
+        a, b = self.log_probs, other.log_probs
+        if not a.keys() & b.keys():
+            return math.inf
+        return max(abs(a.get(token, min(a.values())) - b.get(token, min(b.values()))) for token in a | b)
+
+
+def sees_images(own: list[FirstToken], changed: FirstToken, without: FirstToken | None) -> bool | None:
+    """Whether a server's model sees the images of a prompt; None where nothing says.
+
+    Args:
+        own: Of the prompt, asked several times.
+        changed: Of the prompt with other images.
+        without: Of the prompt without images; None where the server does not take it.
+    """
+    counts = (own[0].prompt_tokens, None if without is None else without.prompt_tokens)
+    are_counted = None if None in counts else counts[0] != counts[1]
+    if are_counted is False or any(each.log_probs is None for each in (*own, changed)):
+        return are_counted
+    noise = max(a.distance(b) for a, b in itertools.combinations(own, 2))
+    return min(each.distance(changed) for each in own) > noise
 
 
 def first_token(body: bytes) -> FirstToken:
@@ -203,7 +259,9 @@ def first_token(body: bytes) -> FirstToken:
     try:
         reply = json.loads(body)
         found = (reply["choices"][0].get("logprobs") or {}).get("content")
-        return FirstToken(json.dumps(found[0]) if found else None, (reply.get("usage") or {}).get("prompt_tokens"))
+        listed = [found[0], *(found[0].get("top_logprobs") or [])] if found else []
+        log_probs = {each["token"]: float(each["logprob"]) for each in listed} or None
+        return FirstToken(log_probs, (reply.get("usage") or {}).get("prompt_tokens"))
     except (LookupError, TypeError, ValueError, AttributeError):
         raise BadReply(f"not a chat completion: {body[:200]!r}") from None
 
@@ -215,11 +273,16 @@ def completion_in(body: bytes) -> Completion:
         BadReply: If it is none.
     """
     try:
-        text, failure = begun(reasoned_in(body) or reply_in(body)), None
+        content = reply_in(body)
     except Refused:
-        text, failure = "", "refused"
-    tokens = (json.loads(body).get("usage") or {}).get("completion_tokens")
-    return Completion(text, tokens if type(tokens) is int and tokens > 0 else 0, failure)
+        content = ""
+    reply = json.loads(body)
+    choice = reply["choices"][0]
+    is_kept_back = choice["message"].get("refusal") or choice.get("finish_reason") == "content_filter"
+    # A completion that was cut off while it reasoned has a text all the same.
+    text = "" if is_kept_back else begun(reasoned_in(body) or content)
+    tokens = (reply.get("usage") or {}).get("completion_tokens")
+    return Completion(text, tokens if type(tokens) is int and tokens > 0 else 0, None if text else "refused")
 
 
 def chat_messages(row: Row, pixels: tuple[int | None, int | None] = (None, None)) -> list[dict]:

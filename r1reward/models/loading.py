@@ -74,10 +74,11 @@ def load_model(settings: ModelSettings, quantization=None):
     """The policy in the data type asked for, with the parts frozen that are to be left as they are.
 
     Raises:
-        UnusableModel: The weights are a pickle with code in it, a part to freeze was not found, or `model.family` is not the
-            model's.
+        UnusableModel: The weights are damaged, not those of the configuration, or a pickle with code in it; a part to freeze
+            was not found; or `model.family` is not the model's.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     family = _family(settings) if settings.freeze or settings.family is not None else None
@@ -94,6 +95,13 @@ def load_model(settings: ModelSettings, quantization=None):
                 f"model.path={settings.path}: its weights are a pickle that holds more than tensors, which is not opened; "
                 "convert them to safetensors"
             ) from None
+        except (SafetensorError, RuntimeError) as error:
+            if _is_of_the_machine(error):
+                raise
+            raise UnusableModel(
+                f"model.path={settings.path}: its weights are damaged, or not those of its config.json: "
+                f"{_first_sentence(str(error))}"
+            ) from error
     for part in settings.freeze:
         parameters = [parameter for name, parameter in model.named_parameters() if family.part_of(name) == part]
         if not parameters:
@@ -143,7 +151,7 @@ def pixel_limits(settings: ModelSettings, processor) -> dict[str, Any]:
             f"{asked}: the family does not say how limits reach its processor; leave both null or give it `limits`"
         )
     if given[0] < 1 or given != sorted(given):
-        raise UnusableModel(f"{asked}: expected at least one pixel, and no more at least than at most")
+        raise UnusableModel(f"{asked}: min_pixels must be at least 1 and at most max_pixels")
     try:
         return limits(processor.image_processor, least, most)
     except ValueError as error:
@@ -183,6 +191,14 @@ def _loading(settings: ModelSettings):
                 f"({_first_sentence(text)}). Check the name and the network, log in for a gated one, or give a folder"
             )
         raise UnusableModel(f"model.path={settings.path}: {reason}") from error
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether an error says something about memory, device or disk, and nothing about the model."""
+    import torch
+
+    is_of_memory = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return is_of_memory or isinstance(error, torch.AcceleratorError) or disk_error(error) is not None
 
 
 def _first_sentence(text: str) -> str:

@@ -26,6 +26,10 @@ class FolderGone(OSError):
         super().__init__(f"{folder} was deleted or moved while the run was going; what it held is lost to this run")
 
 
+class FolderInUse(ValueError):
+    """Another process is at work in a folder; the message names it."""
+
+
 class FolderLock:
     """Holds `folder` for this process until `release` or the end of the process; a context manager.
 
@@ -35,7 +39,8 @@ class FolderLock:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self._descriptor: int | None = None
+        self._descriptor: int | None = None  # of the locked file
+        self._place: int | None = None  # of the folder; while it is open, no other folder is given its inode
 
     def acquire(self) -> None:
         """Take the lock, making the folder if need be; nothing where this object has it already.
@@ -43,8 +48,8 @@ class FolderLock:
         Where the file system knows no locks, warns and goes on.
 
         Raises:
-            ValueError: Another process is at work in the folder (or another object of this one), named with its host and start;
-                or the folder cannot be made or written to.
+            FolderInUse: Another process is at work in the folder, or another object of this one; with its host and start.
+            ValueError: The folder cannot be made or written to.
         """
         while self._descriptor is None:
             with unusable_refused(self.folder):
@@ -57,6 +62,7 @@ class FolderLock:
                     holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": _now()}
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+                    self._place = os.open(self.folder, os.O_RDONLY)
                     self._descriptor, descriptor = descriptor, -1
                     _held.add(self)
             finally:
@@ -68,12 +74,25 @@ class FolderLock:
         if self._descriptor is not None:
             _held.discard(self)
             os.close(self._descriptor)
-            self._descriptor = None
+            os.close(self._place)
+            self._descriptor = self._place = None
 
     def check(self) -> None:
-        """Raise `FolderGone` where the folder is held and is no longer the one that was locked."""
-        if self._descriptor is not None and not self._is_current(self._descriptor):
+        """See that the folder, where it is held, is still the one that was locked.
+
+        Where only its lock file was deleted, warns and takes the lock again.
+
+        Raises:
+            FolderGone: It was deleted or moved.
+            FolderInUse: Its lock file was deleted, and another process has taken the lock since.
+        """
+        if self._descriptor is None or self._is_current(self._descriptor):
+            return
+        if not _is_at(self._place, self.folder):
             raise FolderGone(self.folder)
+        logger.warning("%s was deleted while the run was going; it is made anew", self.folder / LOCK_FILE)
+        self.release()
+        self.acquire()
 
     def __enter__(self) -> "FolderLock":
         self.acquire()
@@ -87,7 +106,7 @@ class FolderLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(
+            raise FolderInUse(
                 f"{self.folder} is in use by {_holder(descriptor)}: wait until that has ended, or end it, or let this one use "
                 "another folder (another study=... or hydra.run.dir=...)"
             ) from None
@@ -98,10 +117,7 @@ class FolderLock:
 
     def _is_current(self, descriptor: int) -> bool:
         """Whether the locked file is still the folder's: the folder may have been moved aside since it was opened."""
-        try:
-            return os.path.samestat(os.fstat(descriptor), os.stat(self.folder / LOCK_FILE))
-        except FileNotFoundError:
-            return False
+        return _is_at(descriptor, self.folder / LOCK_FILE)
 
 
 @contextmanager
@@ -116,6 +132,14 @@ def unusable_refused(folder: Path) -> Iterator[None]:
             f"{folder} cannot be used as a folder for results ({error.strerror}: {error.filename}): choose a folder that can "
             "be made and written to"
         ) from None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether what is open is what now lies there."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _holder(descriptor: int) -> str:

@@ -5,7 +5,6 @@ W&B is offline unless the environment says WANDB_MODE=online, and trackio writes
 """
 
 import logging
-import netrc
 import os
 import secrets
 import shlex
@@ -14,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from r1reward.tracking.records import numbers, write_whole
 from r1reward.tracking.redaction import redact, redact_tree
@@ -245,32 +243,24 @@ def check_tracker(kind: str) -> None:
 
     Raises:
         ValueError: WANDB_MODE is none of W&B's modes, or it sends runs to a server for which there is no key.
+        TrackerFailed: The server does not take the key, or does not answer.
     """
     if kind != "wandb":
         return
     mode = os.environ.get("WANDB_MODE") or "offline"
     if mode not in WANDB_MODES:
         raise ValueError(f"the environment variable WANDB_MODE={mode}: choose one of offline, online, disabled, or unset it")
-    if mode in ("online", "shared", "run") and not _has_wandb_key():
+    if mode not in ("online", "shared", "run"):
+        return
+    import wandb
+
+    with _refusals_explained(mode):
+        has_key = wandb.login(prompt=False)  # wherever W&B looks for one; the server is asked whether it is right
+    if not has_key:
         raise ValueError(
             f"WANDB_MODE={mode} sends runs to W&B, and there is no key: set WANDB_API_KEY or run `wandb login`, or unset "
             "WANDB_MODE to keep them on this machine (`wandb sync` uploads them later)"
         )
-
-
-def _has_wandb_key() -> bool:
-    """Whether a key lies where W&B looks for one: in the environment, or where `wandb login` writes it."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
-    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    for place in places:
-        try:
-            if netrc.netrc(os.path.expanduser(place)).authenticators(host):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
 
 
 @contextmanager
@@ -293,6 +283,6 @@ def _refusals_explained(mode: str) -> Iterator[None]:
         yield
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
         raise TrackerFailed(
-            f"W&B could not begin the run (WANDB_MODE={mode}): {error}; mend that, or unset WANDB_MODE to keep "
+            f"W&B could not begin the run (WANDB_MODE={mode}): {str(error).rstrip('.')}; fix that, or unset WANDB_MODE to keep "
             "runs on this machine"
         ) from error

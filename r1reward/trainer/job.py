@@ -87,7 +87,8 @@ class Job:
         check_adapter(settings.adapter, settings.model)
         load_config(settings.model)
         check_installed(settings)
-        check_tracker(settings.logger.kind)
+        if PartialState().is_main_process:  # the one that has a tracker
+            check_tracker(settings.logger.kind)
         splits = build_splits(settings.data, settings.template, marks_of(load_processor(settings.model)))
         evaluated = splits.evaluation.values() if settings.trainer.evaluate else ()
         scored = [row for rows in evaluated for row in rows if row.task != PREFERENCE]  # pairs are judged without a reward

@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import os
+import re
 import resource
 import shlex
 import signal
@@ -102,6 +103,8 @@ def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
     ("arguments", "message"),
     [
         (["clip=soft"], "Available options in 'clip'"),
+        (["reward/judge=opnai"], "Did you mean reward/judge=openai?"),
+        (["+experiment=ablate_clp"], "Did you mean +experiment=ablate_clip?"),
         (["trainer.max_step=3"], "Could not override 'trainer.max_step'"),
         (["trainr=paper"], "Could not override 'trainr'. There is no such setting or group. Did you mean trainer?"),
         (["model.path=/proc"], "no model"),
@@ -117,10 +120,16 @@ def test_a_sweep_of_ones_own_names_its_arms(tmp_path, model_folder):
     ],
 )
 def test_wrong_input_is_one_clear_error(tmp_path, arguments, message):
-    text = run(tmp_path, *arguments, code=1 if "override" in message or "options" in message else 2)
+    text = run(tmp_path, *arguments, code=1 if re.search("override|options|Did you mean", message) else 2)
     assert message in text
     assert "Traceback" not in text
     assert not list(tmp_path.glob("runs/*/*/metrics.jsonl"))
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate"])
+def test_hydra_full_error_shows_the_whole_traceback(tmp_path, monkeypatch, module):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in run(tmp_path, "model.path=./nowhere", module=module, code=1)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,17 @@ def test_wrong_input_is_one_clear_error(tmp_path, arguments, message):
         ({"WORLD_SIZE": "2", "RANK": "0"}, [], "no LOCAL_RANK", 2),
         ({"WANDB_MODE": "foo"}, [], "WANDB_MODE=foo: choose one of", 2),
         ({"WANDB_MODE": "online", "HOME": "/nowhere", "WANDB_API_KEY": ""}, [], "WANDB_API_KEY", 2),
+        (
+            {
+                "WANDB_MODE": "online",
+                "WANDB_BASE_URL": "http://localhost:9",
+                "WANDB_HTTP_TIMEOUT": "1",
+                "WANDB_API_KEY": "9" * 40,
+            },
+            [],
+            "W&B could not begin the run (WANDB_MODE=online): Failed to authenticate with http://localhost:9",
+            2,
+        ),
         ({}, ["model=qwen2_5_vl_3b"], "model.path=Qwen/Qwen2.5-VL-3B-Instruct: it is neither", 2),
         (
             {},

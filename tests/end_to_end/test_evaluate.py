@@ -117,11 +117,24 @@ def test_two_evaluations_compare_item_by_item(tmp_path):
         (["benchmark.num=0"], "at least 1 row"),
         (["model.path=./nowhere"], "no such folder"),
         (["backend=vllm"], "vllm is not installed"),
+        (["hydra.run.dir=/proc/results"], "cannot be used as a folder"),
     ],
 )
 def test_wrong_input_is_one_clear_error(tmp_path, arguments, message):
     text = evaluate(tmp_path, *arguments, code=2)
     assert message in text and "Traceback" not in text
+
+
+def test_processes_that_are_half_numbered_are_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    text = evaluate(tmp_path, *SMALL, code=2)
+    assert "RANK=1 but no WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT" in text and "Traceback" not in text
+
+
+def test_a_server_that_is_not_there_is_one_clear_error(tmp_path):
+    text = evaluate(tmp_path, *SMALL, "backend=openai", "backend.base_url=http://localhost:9/v1", code=3)
+    assert "error: no server answers at http://localhost:9/v1" in text and "Traceback" not in text
+    assert "verdict/s" not in text  # it was not begun
 
 
 @pytest.mark.parametrize(("name", "number"), [("referring", "accuracy at IoU"), ("detection", "AP50")])

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import time
 from dataclasses import replace
 from io import BytesIO
@@ -12,7 +13,7 @@ from PIL import Image
 from r1reward.data.rows import ImageSource
 from r1reward.data.shapes.rows import preference_row
 from r1reward.inference.backend import Sampling
-from r1reward.inference.server_backend import ServerBackend, ServerFailed, data_uri
+from r1reward.inference.server_backend import REPEATS, FirstToken, ServerBackend, ServerFailed, data_uri
 from r1reward.models.image_check import ImagesNotSeen
 from tests.rewards.judges.judge_server import Answer, JudgeServer
 
@@ -118,30 +119,72 @@ def test_other_images_go_upright_as_png(kind):
     assert (sent.format, sent.size, sent.mode) == ("PNG", size, "RGB")
 
 
-def seeing(request, log_probs: bool = True, sees: bool = True) -> Answer:
-    """A server whose first token's probability follows the image, or that only counts its tokens."""
+def seeing(request, log_probs: bool = True, sees: bool = True, counts: str = "seen", noise: float = 0.0) -> Answer:
+    """A server whose first token's probability follows the image, and which counts the tokens of the images that it has "seen",
+    was "sent", or says "nothing" of them. `noise`: how much the probability moves from request to request."""
     content = request.body["messages"][0]["content"]
-    images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"] if sees else []
+    sent = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    seen = sent if sees else []
     choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "x"}}
     if log_probs:
-        choice["logprobs"] = {"content": [{"token": "x", "logprob": -1.0 - (sum(map(len, images)) % 97), "top_logprobs": []}]}
-    usage = {"completion_tokens": 1, "prompt_tokens": 20 + 9 * len(images), "total_tokens": 30}
-    return Answer(body=json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode())
+        value = -1.0 - (sum(map(len, seen)) % 97) - noise * (request.number % 2)
+        choice["logprobs"] = {"content": [{"token": "x", "logprob": value, "top_logprobs": []}]}
+    reply = {"id": "1", "object": "chat.completion", "choices": [choice]}
+    if counts != "nothing":
+        prompt_tokens = 20 + 9 * len(seen if counts == "seen" else sent)
+        reply["usage"] = {"completion_tokens": 1, "prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens + 1}
+    return Answer(body=json.dumps(reply).encode())
 
 
 @pytest.mark.parametrize("log_probs", [True, False])
-def test_a_server_that_sees_its_images(log_probs):
-    with JudgeServer(lambda request: seeing(request, log_probs)) as server:
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_a_server_that_sees_its_images(log_probs, noise):
+    with JudgeServer(lambda request: seeing(request, log_probs, noise=noise)) as server:
         backend(server).check_images(ROW)
-    own, changed, without = sorted(server.requests, key=lambda request: -len(str(request.body)))
-    assert [len(request.body["messages"][0]["content"]) for request in (own, changed, without)] == [2, 2, 1]
-    assert own.body["max_tokens"] == 1 and own.body["logprobs"] is True
+    *own, changed, without = sorted(server.requests, key=lambda request: -len(str(request.body)))
+    assert [len(request.body["messages"][0]["content"]) for request in (*own, changed, without)] == [2] * (REPEATS + 1) + [1]
+    assert all(request.body["max_tokens"] == 1 and request.body["logprobs"] is True for request in server.requests)
 
 
-@pytest.mark.parametrize("log_probs", [True, False])
-def test_a_server_that_drops_its_images_is_refused(log_probs):
+def test_a_server_that_gives_probabilities_alone_is_seen_to_see():
+    with JudgeServer(lambda request: seeing(request, counts="nothing")) as server:
+        backend(server).check_images(ROW)
+
+
+@pytest.mark.parametrize(
+    "server_does",
+    [
+        {},
+        {"log_probs": False},
+        {"noise": 1e-4},  # of requests in one batch
+        {"counts": "sent"},  # and drops them afterwards
+        {"counts": "sent", "noise": 1e-4},
+        {"counts": "nothing"},
+    ],
+)
+def test_a_server_that_drops_its_images_is_refused(server_does):
     with (
-        JudgeServer(lambda request: seeing(request, log_probs, sees=False)) as server,
+        JudgeServer(lambda request: seeing(request, sees=False, **server_does)) as server,
         pytest.raises(ImagesNotSeen),
     ):
+        backend(server, concurrency=1).check_images(ROW)  # in order, so that the noise is the same each time
+
+
+def test_a_server_that_says_nothing_of_its_images_is_warned_of():
+    with (
+        JudgeServer(lambda request: seeing(request, log_probs=False, counts="nothing")) as server,
+        pytest.warns(UserWarning, match="cannot be told whether its model 'm' sees"),
+    ):
         backend(server).check_images(ROW)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ({"x": -1.0, "y": -2.0}, {"x": -1.5, "y": -2.1}, 0.5),
+        ({"x": -1.0, "y": -5.0}, {"x": -1.0, "z": -5.25}, 0.25),  # y and z are each at most as likely as the other's last
+        ({"x": -1.0}, {"y": -1.0}, math.inf),
+    ],
+)
+def test_the_distance_of_two_first_tokens(a, b, expected):
+    assert FirstToken(a, None).distance(FirstToken(b, None)) == FirstToken(b, None).distance(FirstToken(a, None)) == expected

@@ -3,6 +3,8 @@
 import base64
 import gzip
 import json
+import socket
+import threading
 import time
 import zlib
 from dataclasses import replace
@@ -15,12 +17,12 @@ from r1reward.data.rows import ImageSource
 from r1reward.data.shapes.rows import preference_row
 from r1reward.inference.backend import Completion, PromptRejected, Sampling
 from r1reward.inference.reward_model import RewardModel
-from r1reward.inference.server_backend import ServerBackend, ServerFailed, data_uri
+from r1reward.inference.server_backend import FEW, ServerBackend, ServerFailed, data_uri
 from r1reward.rewards.judges import client
 from r1reward.rewards.judges.model import read_digit
 from r1reward.rewards.judges.opinion import Opinion
 from tests.inference.test_server_backend import ROW, answer, backend, encoded, seeing
-from tests.rewards.judges.judge_server import Answer, JudgeServer, judge
+from tests.rewards.judges.judge_server import Answer, JudgeServer, judge, listing
 
 
 def rejected(status: int = 400, message: str = "the prompt is too long") -> Answer:
@@ -31,6 +33,8 @@ UNREADABLE = [  # the answer, what the completion is
     (answer(""), Completion("", 7, "refused")),
     (Answer(message={"content": None, "refusal": "no"}), Completion("", 0, "refused")),
     (Answer("half a", finish_reason="content_filter"), Completion("", 0, "refused")),
+    (Answer("half a", message={"reasoning_content": "so"}, finish_reason="content_filter"), Completion("", 0, "refused")),
+    (Answer(message={"content": None, "reasoning_content": "so", "refusal": "no"}), Completion("", 0, "refused")),
     (Answer(content=None, finish_reason="length"), Completion("", 0, "refused")),
     (rejected(), Completion("", 0, "rejected")),
     (rejected(413), Completion("", 0, "rejected")),
@@ -54,6 +58,34 @@ def test_a_server_that_rejects_one_prompt_after_the_other_stops_the_evaluation()
     script = lambda r: rejected(message="no such parameter")  # noqa: E731
     with JudgeServer(script) as server, pytest.raises(ServerFailed, match="no such parameter"):
         backend(server).complete([ROW] * 4, 1, Sampling(5), seed=0)
+
+
+def test_rejected_prompts_are_counted_over_batches_until_one_is_answered():
+    with JudgeServer(lambda r: rejected()) as server:
+        asked = backend(server)
+        for _ in range(FEW - 1):
+            assert asked.complete([ROW], 1, Sampling(5), seed=0) == [[Completion("", 0, "rejected")]]
+        with pytest.raises(ServerFailed):
+            asked.complete([ROW], 1, Sampling(5), seed=0)
+    with JudgeServer(lambda r: answer("x") if r.number == 1 else rejected()) as server:
+        asked = backend(server)
+        drawn = [asked.complete([ROW], 1, Sampling(5), seed=0)[0][0].failure for _ in range(2 * FEW)]
+    assert drawn == ["rejected", None, *["rejected"] * (2 * FEW - 2)]
+
+
+def test_a_server_that_is_not_there_is_named():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+    with pytest.raises(ServerFailed, match=f"no server answers at {address} "):
+        ServerBackend("m", address).check_connection()
+
+
+@pytest.mark.parametrize("models", [listing("m"), Answer(status=401), Answer(status=404), Answer(body=b"{")])
+def test_one_that_answers_anything_is_there(models):
+    with JudgeServer(lambda r: answer("x"), models=lambda number: models) as server:
+        backend(server).check_connection()
+    assert server.listings == 1 and not server.requests
 
 
 def test_images_are_checked_on_a_prompt_that_the_server_takes():
@@ -176,9 +208,6 @@ def test_compressed_replies_are_read(pack):
 
 
 def test_a_judge_that_is_not_there_yet_is_waited_for():
-    import socket
-    import threading
-
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]

@@ -101,7 +101,9 @@ def test_a_servers_reply_is_a_whole_verdict(message):
 
 
 def test_a_reply_cut_off_while_thinking_is_no_verdict():
-    assert parse(completion_in(reply(content=None, reasoning_content="Response 2 is")).text).choice is None
+    completion = completion_in(reply(content=None, reasoning_content="Response 2 is"))
+    assert completion.failure is None and completion.text.endswith("Response 2 is")
+    assert parse(completion.text).choice is None
 
 
 def test_the_backend_counts_what_the_template_opens(processor):

@@ -1,7 +1,10 @@
 """Loading: data types, frozen vision, pixel limits, and clear errors; the embedded checkpoint is what it claims to be."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
 from r1reward.models.loading import ModelSettings, UnusableModel, embedded_checkpoint, load_model, load_processor, resolve
@@ -69,8 +72,11 @@ def test_a_saved_processor_keeps_its_limits(tmp_path):
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        ({"min_pixels": 2000, "max_pixels": 1000}, "min_pixels=2000, model.max_pixels=1000: .*no more at least than at most"),
-        ({"max_pixels": 0}, "min_pixels=null, model.max_pixels=0: expected at least one pixel"),
+        (
+            {"min_pixels": 2000, "max_pixels": 1000},
+            "min_pixels=2000, model.max_pixels=1000: .*at least 1 and at most max_pixels",
+        ),
+        ({"max_pixels": 0}, "min_pixels=null, model.max_pixels=0: min_pixels must be at least 1"),
         ({"max_pixels": 783}, "max_pixels=783: the smallest image has 784 pixels"),
         ({"min_pixels": 10**6}, "the smallest image has 1000000 pixels and the largest 7056; set both"),
     ],
@@ -89,6 +95,34 @@ def test_a_missing_folder_is_not_taken_for_a_hub_id(path):
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(ValueError, match="holds no model"):
         resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty", "another shape"])
+def test_damaged_weights_are_one_clear_error(tmp_path, damage):
+    weights = shutil.copytree(embedded_checkpoint(), tmp_path / "model") / "model.safetensors"
+    if damage == "another shape":
+        tensors = load_file(weights)
+        tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:-1].clone()
+        save_file(tensors, weights, metadata={"format": "pt"})
+    else:
+        weights.write_bytes(weights.read_bytes()[: 100_000 if damage == "cut off" else 0])
+    with pytest.raises(UnusableModel, match="model: its weights are damaged"):
+        load_model(ModelSettings(str(tmp_path / "model")))
+
+
+@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes", None])
+def test_too_little_memory_is_no_damage(monkeypatch, message):
+    from transformers import AutoModelForImageTextToText
+
+    error = torch.OutOfMemoryError("CUDA out of memory") if message is None else RuntimeError(message)
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", refuse)
+    with pytest.raises(type(error)) as caught:
+        load_model(ModelSettings("embedded"))
+    assert caught.value is error
 
 
 def test_a_hub_id_is_left_as_it_is():

@@ -5,13 +5,14 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from r1reward.tracking.lock import FolderLock
+from r1reward.tracking.lock import FolderGone, FolderInUse, FolderLock
 
 HOLDER = """
 import os, sys, time
@@ -122,6 +123,32 @@ def test_a_folder_moved_away_while_waiting_at_its_door_is_not_mistaken_for_the_n
     with FolderLock(folder):
         assert json.loads((folder / ".lock").read_text())["pid"] == os.getpid()
         assert (tmp_path / "former" / ".lock").read_text() == ""
+
+
+def test_a_lock_file_that_was_cleaned_up_is_made_anew(tmp_path, caplog):
+    with FolderLock(tmp_path) as lock, caplog.at_level(logging.WARNING):
+        lock.check()
+        assert not caplog.records
+        (tmp_path / ".lock").unlink()
+        lock.check()
+        lock.check()
+        assert len(caplog.records) == 1 and ".lock was deleted" in caplog.text
+        with pytest.raises(FolderInUse):
+            FolderLock(tmp_path).acquire()
+        (tmp_path / ".lock").unlink()
+        with FolderLock(tmp_path), pytest.raises(FolderInUse):  # somebody else has come in
+            lock.check()
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_a_deleted_folder_is_gone_also_where_it_was_made_anew(tmp_path, is_made_anew):
+    folder = tmp_path / "run"
+    with FolderLock(folder) as lock:
+        shutil.rmtree(folder)
+        if is_made_anew:  # as a checkpoint would, perhaps with the same inode
+            folder.mkdir()
+        with pytest.raises(FolderGone):
+            lock.check()
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "x" * 300])

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -12,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
+from r1reward.models.adapters import AdapterSettings
 from r1reward.tracking import lock, provenance, run_folder
 from r1reward.tracking.config_changes import config_changes
 from r1reward.tracking.run_folder import RunFolder, git_commit, numbers, versions
@@ -192,6 +194,31 @@ def test_settings_that_do_not_change_the_result_may_change(tmp_path, caplog):
     assert not caplog.text and RunFolder(tmp_path).read_config() == config("b")
     for name in ("trainer.max_steps", "trainer.resume_from", "loggers", "resume"):
         assert config_changes({}, {name: 1}) == [f"{name}: (not set) -> 1"]
+
+
+def config_of_before(**more) -> dict:
+    return {"clip": {"pre_clip": True}, "reward": {"tasks": {"rec": {"terms": {"iou": {"weight": 2.0}}}}}} | more
+
+
+@pytest.mark.parametrize(
+    ("now", "changes"),
+    [
+        ({"stage": "rl", "adapter": asdict(AdapterSettings()), "clip": {"pre_clip": True, "epsilon_low": 0.2}}, []),
+        ({"reward": {"tasks": {"rec": {"terms": {"iou": {"weight": 2.0, "semantics": "strict"}}}}}}, []),
+        ({"stage": "sft"}, ['stage: "rl" -> "sft"']),
+        ({"clip": {"pre_clip": True, "epsilon_low": 0.1}}, ["clip.epsilon_low: 0.2 -> 0.1"]),
+        ({"reward": {"tasks": {"rec": {"terms": {"iou": {}}}}}}, ["reward.tasks.rec.terms.iou.weight: 2.0 -> 1.0"]),
+    ],
+)
+def test_a_setting_that_came_later_has_had_its_default(now, changes):
+    assert config_changes(config_of_before(), config_of_before(**now)) == changes
+
+
+def test_a_new_term_is_a_change_though_all_its_settings_are_defaults():
+    now = config_of_before()
+    now["reward"]["tasks"]["rec"]["terms"]["format"] = {}
+    found = config_changes(config_of_before(), now)
+    assert found and all(line.startswith("reward.tasks.rec.terms.format.") for line in found)
 
 
 def test_a_finished_run_is_shown_and_never_changed(tmp_path):

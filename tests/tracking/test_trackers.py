@@ -1,8 +1,12 @@
+import base64
+import http.server
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -140,6 +144,68 @@ def test_parallel_offline_processes_lose_nothing(tmp_path):
         found = read_run(tmp_path / str(seed))
         assert [row["train/loss"] for row in found.history] == [1000 * seed + step for step in range(1, 301)]
         assert found.summary["accuracy"] == seed / 10 and found.config["job"]["seed"] == seed
+
+
+class WandbServer(http.server.BaseHTTPRequestHandler):
+    """A server of one's own that knows one key, sent as W&B does."""
+
+    key = "0123456789" * 4
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        is_known = self.headers.get("authorization") == "Basic " + base64.b64encode(f"api:{self.key}".encode()).decode()
+        viewer = {"id": "1", "entity": "e", "username": "u", "flags": "{}", "teams": {"edges": []}}
+        said = {"data": {"viewer": viewer}} if is_known else {"errors": [{"message": "user is not logged in"}]}
+        body = json.dumps(said).encode()
+        self.send_response(200 if is_known else 401)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def wandb_server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), WandbServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+CHECK = """
+from r1reward.tracking.trackers import check_tracker
+try:
+    check_tracker("wandb")
+except ValueError as error:
+    print("REFUSED", type(error).__name__, error)
+else:
+    print("ACCEPTED")
+"""
+
+
+@pytest.mark.parametrize(
+    ("netrc", "key", "expected"),
+    [
+        ("machine {host} login user password {known}", "", "ACCEPTED"),
+        ("", WandbServer.key, "ACCEPTED"),
+        ("", "9" * 40, "REFUSED TrackerFailed .*{host}.* user is not logged in"),
+        ("machine {host} login user password 9999999999999999999999999999999999999999", "", "REFUSED TrackerFailed"),
+        ("", "short", "REFUSED TrackerFailed .*WANDB_API_KEY"),
+        ("machine api.wandb.ai login user password {known}", "", "REFUSED ValueError .*there is no key"),
+    ],
+)
+def test_a_key_is_found_where_wandb_finds_it_and_shown_to_its_server(tmp_path, wandb_server, netrc, key, expected):
+    """The address of a server of one's own stands in W&B's settings file."""
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text(f"[default]\nbase_url = http://{wandb_server}\n")
+    (tmp_path / ".netrc").write_text(netrc.format(host=wandb_server, known=WandbServer.key))
+    places = {"HOME": str(tmp_path), "NETRC": str(tmp_path / ".netrc"), "WANDB_CONFIG_DIR": str(tmp_path / "wandb")}
+    job = run_python(CHECK, **places, WANDB_MODE="online", WANDB_API_KEY=key)
+    output, error = job.communicate(timeout=60)
+    assert re.search(expected.format(host=wandb_server), output), output + error
 
 
 TRACKIO_JOB = """
