@@ -6,8 +6,8 @@ from itertools import islice
 
 from r1reward.data.rows import PreferenceRow, Row
 from r1reward.inference.backend import Backend, Completion, PromptRejected, Sampling
-from r1reward.inference.first_texts import FirstTexts, fault_of
 from r1reward.inference.readings import read_verdict
+from r1reward.inference.unreadable import UnreadableWatch, rejection_of
 from r1reward.rewards.verdict import Verdict
 
 TRIED = 8  # prompts, at most, to see whether images are seen
@@ -41,7 +41,7 @@ class RewardModel:
     def __init__(self, backend: Backend, pattern: str = "strict"):
         self.backend = backend
         self.pattern = pattern
-        self._first = FirstTexts("the reward model")
+        self._first = UnreadableWatch("the reward model")
 
     def judge(
         self,
@@ -95,7 +95,7 @@ class RewardModel:
 
     def _judgements(self, rows: Sequence[Row], drawn: list[list[Completion]]) -> list[list[Judgement]]:
         self._first.saw(
-            (one.text, fault_of(row.task, one.text, self.pattern))
+            (one.text, rejection_of(row.task, one.text, self.pattern))
             for row, of_row in zip(rows, drawn, strict=True)
             for one in of_row
             if one.failure is None

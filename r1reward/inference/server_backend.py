@@ -91,8 +91,8 @@ class ServerBackend:
         return asyncio.run(self._complete(rows, votes, sampling, seed))
 
     def check_images(self, row: Row):
-        """See `Backend`: images count as tokens of the prompt, and others change the first token's probabilities by more than
-        asking again does. A server that says neither is warned of."""
+        """See `Backend`: other images change the first token's probabilities by more than asking again does, or, where the
+        server gives none, images count as tokens of the prompt. A server that says neither is warned of."""
         asyncio.run(self._check_images(row))
 
     def check_connection(self):
@@ -242,12 +242,11 @@ def sees_images(own: list[FirstToken], changed: FirstToken, without: FirstToken 
         changed: Of the prompt with other images.
         without: Of the prompt without images; None where the server does not take it.
     """
+    if all(each.log_probs is not None for each in (*own, changed)):
+        noise = max(a.distance(b) for a, b in itertools.combinations(own, 2))
+        return min(each.distance(changed) for each in own) > noise
     counts = (own[0].prompt_tokens, None if without is None else without.prompt_tokens)
-    are_counted = None if None in counts else counts[0] != counts[1]
-    if are_counted is False or any(each.log_probs is None for each in (*own, changed)):
-        return are_counted
-    noise = max(a.distance(b) for a, b in itertools.combinations(own, 2))
-    return min(each.distance(changed) for each in own) > noise
+    return None if None in counts else counts[0] != counts[1]
 
 
 def first_token(body: bytes) -> FirstToken:

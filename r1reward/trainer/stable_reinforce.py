@@ -38,7 +38,7 @@ from r1reward.algorithm.filter import keep_mask
 from r1reward.algorithm.kl import k1
 from r1reward.data.images import BadImages
 from r1reward.data.rows import PREFERENCE
-from r1reward.inference.first_texts import FirstTexts, fault_of
+from r1reward.inference.unreadable import UnreadableWatch, rejection_of
 from r1reward.rewards.tasks import CompositeReward
 from r1reward.rewards.written import REASONING, opening, opening_of_text, texts_of
 from r1reward.trainer.config import SettingHasNoEffect, StableReinforceConfig
@@ -121,7 +121,7 @@ class StableReinforceTrainer(ResumableTrainer):
                 "the tokenizer must pad on the left: set processor.tokenizer.padding_side = 'left' before training"
             )
         self._opening = opening(self.processing_class, self.chat_template, **self.chat_template_kwargs)
-        self._first = FirstTexts("the policy's rollouts")
+        self._first = UnreadableWatch("the policy's rollouts")
         self.bad_images = self.stateful["bad_images"] = bad_images or BadImages()
         self._bad_rows: torch.Tensor | None = None  # (N,) of the rollout batch that is being made, where they are skipped
         self.step_guard = step_guard
@@ -206,9 +206,9 @@ class StableReinforceTrainer(ResumableTrainer):
         if self.composite_reward is None or self._first.done or not self.accelerator.is_main_process:
             return
         right, pattern = self.composite_reward.right(*terms[:, :-1].unbind(1)), pattern_of(self.composite_reward)
-        texts = zip(inputs, texts_of(completions), right.tolist(), strict=True)
         self._first.saw(
-            (text, None if is_right else fault_of(row.get("task", PREFERENCE), text, pattern)) for row, text, is_right in texts
+            (text, None if is_right else rejection_of(row.get("task", PREFERENCE), text, pattern))
+            for row, text, is_right in zip(inputs, texts_of(completions), right.tolist(), strict=True)
         )
 
     def _rewards(self, rewards_per_term: torch.Tensor) -> torch.Tensor:

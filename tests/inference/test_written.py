@@ -6,10 +6,10 @@ import pytest
 
 from r1reward.data.shapes.rows import preference_row
 from r1reward.inference.backend import Completion, Sampling
-from r1reward.inference.first_texts import LEAST, FirstTexts, Unreadable
 from r1reward.inference.reward_model import RewardModel
 from r1reward.inference.server_backend import completion_in
 from r1reward.inference.transformers_backend import TransformersBackend
+from r1reward.inference.unreadable import LEAST, Unreadable, UnreadableWatch
 from r1reward.models.loading import ModelSettings, load_model, load_processor
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
 from r1reward.rewards.verdict import parse
@@ -166,6 +166,6 @@ def test_one_that_reads_some_says_nothing(recwarn):
 
 
 def test_the_commonest_reason_is_named():
-    watch = FirstTexts("a model")
+    watch = UnreadableWatch("a model")
     with pytest.warns(Unreadable, match="9 of the first 10 texts of a model .* 6 of them by 'b'"):
         watch.saw([("x", "a")] * 3 + [("y", "b")] * 6 + [("z", None)])

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from r1reward.inference.first_texts import Unreadable
+from r1reward.inference.unreadable import Unreadable
 from r1reward.rewards.preference import PreferenceReward
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
 from r1reward.trainer.supervised import SupervisedTrainer

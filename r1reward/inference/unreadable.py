@@ -20,7 +20,7 @@ class Unreadable(UserWarning):
     """Nearly all first texts of a model could not be read; the message has the commonest reason and a sample."""
 
 
-def fault_of(task: str, text: str, pattern: str) -> str | None:
+def rejection_of(task: str, text: str, pattern: str) -> str | None:
     """Why nothing can be read in a text, or None: a preference row has no choice, one of another task neither an answer block
     nor a list, such as a box.
 
@@ -35,7 +35,7 @@ def fault_of(task: str, text: str, pattern: str) -> str | None:
     return None if "[" in text else read_answer(text).rejection
 
 
-class FirstTexts:
+class UnreadableWatch:
     """Watches the first texts of one run or evaluation; warns at most once.
 
     Args:
