@@ -17,8 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from r1reward.data.kinds_of_files import what_it_is
 from r1reward.data.png import without_large_texts
 from r1reward.data.rows import ImageSource, Row
+from r1reward.messages import SHOWN  # noqa: F401 - r1reward.rewards.build takes it from here
 
-SHOWN = 10  # problems listed in one error
 MAX_ASPECT_RATIO = 200  # of the longer to the shorter side; Qwen's processors (smart_resize) refuse more
 STAND_IN_SIZE = 28  # pixels; one visual token of Qwen2.5-VL
 _ORIENTATION = 0x0112  # EXIF tag; 5 and above: the image is stored lying on its side
@@ -159,7 +159,7 @@ def _opened(source: ImageSource, limits: ImageLimits) -> Iterator[Image.Image]:
         raise ImageError(f"{name}: {pixels:,} pixels, more than the limit of {limits.max_pixels:,}; {remedy}") from None
     except UnidentifiedImageError:
         if found := what_it_is(data):
-            raise ImageError(f"{name}: no image but {found}") from None
+            raise ImageError(f"{name}: not an image but {found}") from None
         reason = f"unreadable: no image of {', '.join(limits.formats)}, or one without pixels, or with a damaged header"
         raise ImageError(f"{name}: {reason}; convert it to PNG or JPEG, or remove the row") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error and more

@@ -5,8 +5,6 @@ from typing import Any
 
 from r1reward.reporting.config_diff import flatten
 
-SHOWN = 20  # changes listed in one message
-
 # Where a run is shown, how often its state is kept, and how it is taken up again: none of these touches a number that the run
 # computes, and all of them are what somebody who resumes a run may want to set anew.
 WITHOUT_EFFECT = {"logger", "trainer.resume", "trainer.save_steps", "trainer.keep_last", "trainer.keep_best"}
@@ -22,12 +20,6 @@ def config_changes(old: dict, new: dict) -> list[str]:
         for key in sorted(before.keys() | after.keys())
         if not _is_without_effect(key) and before.get(key, _MISSING) != after.get(key, _MISSING)
     ]
-
-
-def listed(changes: list[str]) -> str:
-    """The first changes, one indented line each, and how many more there are."""
-    rest = [f"... and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
-    return "".join(f"\n  {line}" for line in [*changes[:SHOWN], *rest])
 
 
 def _is_without_effect(key: str) -> bool:
