@@ -37,7 +37,7 @@ class DataSettings:
             `ovd`, one box `rec`, anything else `answer` (vlm_r1_jsonl).
         num_frames: Frames shown of a video, which is a folder of them (vlm_r1_jsonl).
         box_space: The space of the true boxes: `unit` (0 to 1), `thousand` (0 to 1000), `thousand_y_first`, or `pixels`, taken
-            as they are; null: pixels, and boxes that do not look like it are an error (vlm_r1_jsonl).
+            as they are; null: pixels, and boxes that do not look like pixels are an error (vlm_r1_jsonl).
         max_image_pixels: Images of more pixels are refused before they are decoded (jsonl, mixed).
         max_image_bytes: Image files of more bytes are refused (jsonl, mixed).
         on_bad_image: What happens where an image that was readable at the start is not any more: `stop` the run, or `skip` the

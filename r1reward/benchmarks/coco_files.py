@@ -28,11 +28,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1reward.benchmarks.items import MissingFiles, raise_problems
+from r1reward.benchmarks.items import MissingFiles
 from r1reward.data.box_space import not_pixels
 from r1reward.data.images import ImageError, upright_size
 from r1reward.data.jsonl import path_below
-from r1reward.data.records import Problem
+from r1reward.data.records import Problem, raise_problems
 from r1reward.data.rows import ImageSource, TaskRow
 from r1reward.rewards.boxes import Box, is_proper, same_label
 
@@ -208,7 +208,7 @@ def _load(path: Path) -> dict:
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error}); fetch the file anew\n{FETCH}") from None
+        raise ValueError(f"{path}: not JSON ({error}); download the file again\n{FETCH}") from None
     lists = ("images", "annotations", "categories")
     if not isinstance(data, dict) or not all(isinstance(data.get(name), list) and data[name] for name in lists):
         raise ValueError(f"{path}: no COCO annotations; it must be an object with the lists {', '.join(lists)}\n{FETCH}")

@@ -26,7 +26,7 @@ from r1reward.tracking.records import write_whole
 CONFIG, EVIDENCE = "config.yaml", "evidence.json"
 # How stored verdicts are read and reported, and how patiently a server is asked: none of these decides what a model writes.
 # The protocol says which orders are judged; orders that are stored need not be judged again.
-FREE = {"mistakes", "overwrite", "buckets", "protocol", "pattern", "benchmark.reading", "backend.gpu_memory"} | {
+NOT_DECISIVE = {"mistakes", "overwrite", "buckets", "protocol", "pattern", "benchmark.reading", "backend.gpu_memory"} | {
     f"backend.{name}" for name in ("base_url", "api_key_env", "concurrency", "timeout", "attempts")
 }
 ANEW = "Set hydra.run.dir to another folder, or overwrite=true to start it anew."
@@ -54,6 +54,7 @@ def claim(folder: Path, settings: EvaluateSettings, rows: list[Row], rank: int, 
         _refuse_other_settings(folder, mine)
     if rank > 0:
         return None
+    source = None
     if path.is_file() and not settings.overwrite:
         known = _read_evidence(folder)
         now = evidence(settings, rows, known.get("weights"))
@@ -61,13 +62,13 @@ def claim(folder: Path, settings: EvaluateSettings, rows: list[Row], rank: int, 
             raise ValueError(
                 "\n  ".join([f"{folder} holds an evaluation of other data or weights than these:", *lines]) + f"\n{ANEW}"
             )
-        source = None
     else:
         for old in folder.glob("verdicts*.jsonl"):
             old.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         now = evidence(settings, rows)
-        source = None if settings.overwrite else _take_over(folder, mine, now)
+        if not settings.overwrite:
+            source = _take_over(folder, mine, now)
     write_whole(folder / EVIDENCE, json.dumps(now) + "\n")
     write_whole(path, yaml.safe_dump(mine, sort_keys=False))  # last: it is what makes this an evaluation's folder
     return source
@@ -122,7 +123,7 @@ def _other_settings(theirs: dict, mine: dict) -> list[str]:
     return [
         f"{name}: {theirs.get(name)!r} there, {now.get(name)!r} now"
         for name in sorted(theirs.keys() | now.keys())
-        if name not in FREE and theirs.get(name) != now.get(name)
+        if name not in NOT_DECISIVE and theirs.get(name) != now.get(name)
     ]
 
 

@@ -30,8 +30,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r1reward.benchmarks.items import raise_problems
 from r1reward.benchmarks.significance import RESAMPLES, SEED, group_sums, percentile_interval, resampled_ratios
+from r1reward.data.records import raise_problems
 from r1reward.data.rows import TaskRow
 from r1reward.rewards import blocks, boxes
 from r1reward.rewards.boxes import Box, Detection, Reading

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1reward.data.images import SHOWN
-from r1reward.data.jsonl import checked_text, path_below
+from r1reward.data.jsonl import checked_text, path_below, unique_ids
 from r1reward.data.kinds_of_files import LFS_POINTER
 from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import prompt_parts
-from r1reward.data.records import HUB_ID, SUFFIXES, Problem, from_hub, records_of, visible
+from r1reward.data.records import Problem, file_or_folder, raise_problems, records_of, visible
 from r1reward.data.rows import ImageSource, PreferenceRow
+from r1reward.messages import listed
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,8 @@ class MissingFiles(ValueError):
     def __init__(self, name: str, missing: Sequence[str], remedy: str, concerned: str = ""):
         self.missing = list(dict.fromkeys(missing))
         count = len(self.missing)
-        rest = [f"... and {count - SHOWN} more"] if count > SHOWN else []
         head = f"{name}: {count} {'file is' if count == 1 else 'files are'} missing{concerned}:"
-        super().__init__("\n  ".join([head, *self.missing[:SHOWN], *rest]) + "\n" + remedy)
+        super().__init__(f"{head}\n  {listed(self.missing)}\n{remedy}")
 
 
 @dataclass(frozen=True)
@@ -164,28 +163,6 @@ def to_benchmark(
     return Benchmark(name, items, sizes, notes, edition)
 
 
-def unique_ids(ids: Sequence[str]) -> list[str]:
-    """The ids in order, where the second of the same name is "name#2", or the next number that no other id has."""
-    taken = set(ids)
-    seen: set[str] = set()
-    unique = []
-    for name in ids:
-        candidate, number = name, 2
-        while candidate in seen or (candidate != name and candidate in taken):
-            candidate, number = f"{name}#{number}", number + 1
-        seen.add(candidate)
-        unique.append(candidate)
-    return unique
-
-
-def raise_problems(path: str | Path, problems: list[str]) -> None:
-    """One `ValueError` that lists the first ten problems and counts the rest, if there are any."""
-    if problems:
-        noun = "row has a problem" if len(problems) == 1 else "rows have problems"
-        rest = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise ValueError("\n  ".join([f"{path}: {len(problems)} {noun}:", *problems[:SHOWN], *rest]))
-
-
 def read_records(source: Source, path: str | Path) -> Iterator[tuple[str, dict | Problem, Path]]:
     """Each row of the source's files as ("file, row 3", its fields or what is wrong with it, the file's folder).
 
@@ -197,33 +174,25 @@ def read_records(source: Source, path: str | Path) -> Iterator[tuple[str, dict |
 
 
 def _data_files(source: Source, path: str | Path) -> list[Path]:
-    folder = Path(path)
+    try:
+        folder = file_or_folder(path)
+    except ValueError as error:
+        raise MissingFiles(source.name, [str(path)], f"{error}\n{source.fetch}{source.hint([str(path)])}") from None
     if folder.is_file():
         return [folder]
-    if not folder.exists() and HUB_ID.fullmatch(str(path)) and folder.suffix not in SUFFIXES:
-        folder = _from_hub(source, str(path))
     for pattern in source.patterns:
         if found := visible(folder, pattern):
             return found
-    expected = [str(folder / pattern) for pattern in source.patterns] if folder.is_dir() else [str(path)]
+    expected = [str(folder / pattern) for pattern in source.patterns]
     concerned = " (one of these would do)" if len(expected) > 1 else ""
     raise MissingFiles(source.name, expected, source.fetch + source.hint(expected), concerned)
-
-
-def _from_hub(source: Source, id: str) -> Path:
-    try:
-        return from_hub(id)
-    except (OSError, ValueError) as error:  # not found, not reachable, not in the cache, not a legal id
-        reason = str(error).strip().partition("\n")[0]
-        concerned = f" (no such file or folder here, and the hub: {reason})"
-        raise MissingFiles(source.name, [id], source.fetch, concerned) from error
 
 
 def _records_of(source: Source, file: Path) -> Iterator[tuple[int, dict | Problem]]:
     with open(file, "rb") as opened:
         head = opened.read(len(LFS_POINTER))
     if head == LFS_POINTER:
-        remedy = f"It is only a Git LFS pointer: run `git lfs pull` there, or fetch it anew.\n{source.fetch}"
+        remedy = f"It is only a Git LFS pointer: run `git lfs pull` there, or download it again.\n{source.fetch}"
         raise MissingFiles(source.name, [str(file)], remedy)
     try:
         yield from records_of(file, strict=False)
@@ -253,7 +222,7 @@ def image_of(value: object, field: str, root: Path, folders: Sequence[str] = (""
         return ImageSource(data=value["bytes"])
     name = value.get("path") if isinstance(value, dict) else value
     if not isinstance(name, str) or not name:
-        raise Problem(field, f"must be an image or its path, got {value!r:.60}; fetch the file anew")
+        raise Problem(field, f"must be an image or its path, got {value!r:.60}; download the file again")
     candidates = [path_below(root, os.path.join(folder, name), field) for folder in folders]
     return ImageSource(path=next(filter(os.path.exists, candidates), candidates[0]))
 

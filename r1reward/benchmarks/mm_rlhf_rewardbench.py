@@ -47,7 +47,9 @@ def source(num_frames: int) -> Source:
         named = record.get(field)
         path = named.get("path") if isinstance(named, dict) else named
         if not isinstance(path, str):
-            raise Problem("image or video", f"must be a path such as mcq/073712.png, got {named!r:.60}; fetch the file anew")
+            raise Problem(
+                "image or video", f"must be a path such as mcq/073712.png, got {named!r:.60}; download the file again"
+            )
         if field == "video":
             images, notes = _frames(path, root, num_frames)
         else:

@@ -11,8 +11,9 @@ R1-Reward's released scorer splits them in the same way.
 
 from pathlib import Path
 
-from r1reward.benchmarks.items import Parsed, Source, image_of, raise_problems, read_records, text_of, unique_ids
-from r1reward.data.records import Problem
+from r1reward.benchmarks.items import Parsed, Source, image_of, read_records, text_of
+from r1reward.data.jsonl import unique_ids
+from r1reward.data.records import Problem, raise_problems
 
 # The first five are the paper's table of data sets. Bias and VQA share the other 1,706; the leaderboard's overall scores, which
 # are averages over pairs, leave 489 to 526 for bias.
@@ -103,7 +104,7 @@ def _label(record: dict) -> int | None:
     if better.lower() == "tie":
         return None
     if better not in ("Output1", "Output2"):
-        raise Problem("Better", f"must be Output1 or Output2, got {better!r}; fetch the file anew")
+        raise Problem("Better", f"must be Output1 or Output2, got {better!r}; download the file again")
     return 1 if better == "Output1" else 2
 
 

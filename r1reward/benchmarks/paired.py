@@ -18,8 +18,8 @@ from r1reward.benchmarks.items import Benchmark, Item
 from r1reward.benchmarks.protocols import Marks, mark, requests
 from r1reward.benchmarks.significance import RESAMPLES, compare
 from r1reward.benchmarks.verdicts import Table, Vote
-from r1reward.data.images import SHOWN
 from r1reward.data.rows import PreferenceRow
+from r1reward.messages import listed
 from r1reward.reporting.config_diff import flatten
 
 ITEMS = "items.jsonl"
@@ -184,16 +184,13 @@ def _check_same_items(a: Evaluation, b: Evaluation) -> None:
     for one, other in ((a, b), (b, a)):
         lacking = [id for id in one.items if id not in other.items]
         if lacking:
-            raise ValueError(f"{len(lacking)} items of {one.folder} are not in {other.folder}: {_listed(lacking)}")
+            raise ValueError(f"{len(lacking)} items of {one.folder} are not in {other.folder}: {listed(lacking, ', ')}")
     unlike = [id for id, record in a.items.items() if record != b.items[id]]
     if unlike:
         raise ValueError(
-            f"{len(unlike)} items of {a.folder} have another text, label, group or category in {b.folder}: {_listed(unlike)}"
+            f"{len(unlike)} items of {a.folder} have another text, label, group or category in {b.folder}: "
+            f"{listed(unlike, ', ')}"
         )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _compare_some(a: Marks, b: Marks, places: np.ndarray, resamples: int) -> dict | None:

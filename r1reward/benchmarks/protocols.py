@@ -9,8 +9,8 @@
                  vl_rewardbench          one order per item, drawn by the seed; an item leaves the denominator where no
                                          response has more than half of its K votes, unparsable ones included in K (in all
                                          versions of the authors' scorer; its filter for unparsable votes has no effect on
-                                         the number). The authors draw the order
-                                         anew for each of the K calls; here all votes of an item share one.
+                                         the number). The authors draw the order again for each of the K calls; here all
+                                         votes of an item share one.
                  multimodal_rewardbench  the order of the data, one verdict; an unparsable one is replaced by a guess
                                          (seed 123, in the order of the data).
                  mm_rlhf_rewardbench     made for models that score one response at a time and silent on the order:
@@ -48,7 +48,7 @@ class Rules:
     one_vote: bool = False
 
     @property
-    def of_all(self) -> bool:
+    def absolute_majority(self) -> bool:
         """Whether a majority is more than half of all K votes, unparsable ones included, as in VL-RewardBench's scorer."""
         return self.undecided == "left_out"
 
@@ -150,7 +150,7 @@ def mark(benchmark: Benchmark, table: Table, protocol: str, seed: int = 0) -> Ma
     if len(lacking):
         item, order = lacking[0]
         raise ValueError(f"{len(lacking)} verdicts of {protocol} are not in the table; first {ids[item]!r}, {ORDERS[order]}")
-    choices = np.where(judged, majority(table.choices, rules.of_all), 0)
+    choices = np.where(judged, majority(table.choices, rules.absolute_majority), 0)
     undecided = judged & (choices == 0)
     if rules.undecided == "guess":
         choices = _guessed(choices, undecided)

@@ -190,7 +190,7 @@ def _ratios(benchmark: Benchmark, table: Table, marks: Marks, rules: Rules) -> d
         ratios["acc_plus"] = _Ratio(marks.right.sum(1).astype(float), num_orders.astype(float), whole_groups=True)
     if table.num_votes > 1:
         labels = labels_of(benchmark)
-        chances = np.stack([subset_chances(table.choices[:, order], labels, rules.of_all) for order in (0, 1)], 1)
+        chances = np.stack([subset_chances(table.choices[:, order], labels, rules.absolute_majority) for order in (0, 1)], 1)
         chances = np.where(judged[..., None], chances, 0).sum(1) / num_orders[:, None, None]  # (N, K, 3)
         for k in range(1, table.num_votes + 1):
             right, wrong, any_right = chances[:, k - 1].T

@@ -16,7 +16,7 @@ from scipy.special import bdtr
 from r1reward.benchmarks.protocols import Marks
 from r1reward.benchmarks.statistics import Interval, wilson_interval
 from r1reward.benchmarks.verdicts import ORDERS
-from r1reward.data.images import SHOWN
+from r1reward.messages import listed
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -150,7 +150,7 @@ def _aligned(a: Marks, b: Marks) -> Marks:
     for name, other, here, there in (("first", "second", a, b), ("second", "first", b, a)):
         lacking = sorted(set(here.ids) - set(there.ids))
         if lacking:
-            raise ValueError(f"{len(lacking)} items of the {name} result are not in the {other}: {_listed(lacking)}")
+            raise ValueError(f"{len(lacking)} items of the {name} result are not in the {other}: {listed(lacking, ', ')}")
     position = {id: i for i, id in enumerate(b.ids)}
     order = np.array([position[id] for id in a.ids])
     b = Marks(
@@ -160,12 +160,8 @@ def _aligned(a: Marks, b: Marks) -> Marks:
     )
     unlike = [a.ids[i] for i in range(len(a.ids)) if a.groups[i] != b.groups[i]]
     if unlike:
-        raise ValueError(f"{len(unlike)} items are in other groups in the second result: {_listed(unlike)}")
+        raise ValueError(f"{len(unlike)} items are in other groups in the second result: {listed(unlike, ', ')}")
     unlike = [f"{a.ids[i]} {ORDERS[order]}" for i, order in np.argwhere(a.judged != b.judged)]
     if unlike:
-        raise ValueError(f"{len(unlike)} verdicts are in one result only (other protocol or seed?): {_listed(unlike)}")
+        raise ValueError(f"{len(unlike)} verdicts are in one result only (other protocol or seed?): {listed(unlike, ', ')}")
     return b
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 import numpy as np
 
 from r1reward.benchmarks.items import Item
-from r1reward.data.images import SHOWN
+from r1reward.messages import listed
 from r1reward.rewards.verdict import is_format
 
 ORDERS = ("forward", "backward")
@@ -105,7 +105,7 @@ class Table:
         ids = tuple(item.row.id for item in items)
         position = {id: i for i, id in enumerate(ids)}
         if len(position) < len(ids):
-            raise ValueError(f"item ids must be unique: {_listed([id for i, id in enumerate(ids) if position[id] != i])}")
+            raise ValueError(f"item ids must be unique: {listed([id for i, id in enumerate(ids) if position[id] != i], ', ')}")
         judged = np.zeros((len(ids), 2), dtype=bool)
         for id, order in requests:
             if id not in position:
@@ -129,7 +129,7 @@ class Table:
                     choices[i, order, vote.vote] = vote.choice if order == 0 else 3 - vote.choice
         missing = [_name(ids[i], ORDERS[order], k) for i, order, k in np.argwhere(judged[:, :, None] & ~seen)]
         kinds = {"missing": missing, "repeated": repeated, "not asked for": unwanted}
-        problems = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
+        problems = [f"{len(names)} {kind}: {listed(names, '; ')}" for kind, names in kinds.items() if names]
         if problems:
             raise ValueError("\n  ".join(["the votes do not fit the items and orders to judge:", *problems]))
         return cls(ids, judged, choices, tokens, malformed)
@@ -142,8 +142,3 @@ class Table:
 
 def _name(item: str, order: str, vote: int) -> str:
     return f"item {item!r}, {order}, vote {vote}"
-
-
-def _listed(names: list[str]) -> str:
-    rest = f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return "; ".join(names[:SHOWN]) + rest

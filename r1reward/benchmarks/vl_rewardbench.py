@@ -89,7 +89,7 @@ def _parse(record: dict, root: Path) -> Parsed:
 def _responses(record: dict) -> tuple[str, str]:
     responses = record["response"]
     if not isinstance(responses, list) or len(responses) != 2 or not all(isinstance(text, str) for text in responses):
-        raise Problem("response", f"must be two texts, got {responses!r:.60}; fetch the file anew")
+        raise Problem("response", f"must be two texts, got {responses!r:.60}; download the file again")
     return checked_text(responses[0], "response"), checked_text(responses[1], "response")
 
 

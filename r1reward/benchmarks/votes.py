@@ -8,25 +8,25 @@ import math
 import numpy as np
 
 
-def majority(choices: np.ndarray, of_all: bool = False) -> np.ndarray:
+def majority(choices: np.ndarray, absolute_majority: bool = False) -> np.ndarray:
     """The response that more of the parsable votes name.
 
     Tie rule: with as many votes for 1 as for 2, none at all included, there is no majority, and nothing is drawn.
 
     Args:
         choices: (..., K) votes.
-        of_all: More than half of all K votes must name it, unparsable ones included in K (VL-RewardBench's scorer).
+        absolute_majority: More than half of all K votes must name it, unparsable ones included in K (VL-RewardBench's scorer).
 
     Returns:
         (...) 1, 2 or 0 for none.
     """
     for_1, for_2 = (choices == 1).sum(-1), (choices == 2).sum(-1)
-    enough = choices.shape[-1] / 2 if of_all else 0
+    enough = choices.shape[-1] / 2 if absolute_majority else 0
     winner = np.where(for_1 > np.maximum(for_2, enough), 1, np.where(for_2 > np.maximum(for_1, enough), 2, 0))
     return winner.astype(np.int8)
 
 
-def subset_chances(choices: np.ndarray, labels: np.ndarray, of_all: bool = False) -> np.ndarray:
+def subset_chances(choices: np.ndarray, labels: np.ndarray, absolute_majority: bool = False) -> np.ndarray:
     """What to expect of k of the K votes, for all k at once and without a new sample.
 
     The expectation over all subsets of k votes, each as likely as any other, so that the curve does not depend on the
@@ -38,7 +38,7 @@ def subset_chances(choices: np.ndarray, labels: np.ndarray, of_all: bool = False
     Args:
         choices: (n, K) votes.
         labels: (n,) the right response, 1 or 2.
-        of_all: As in `majority`: more than half of a subset, (a + b + c) / 2, must name the response.
+        absolute_majority: As in `majority`: more than half of a subset, (a + b + c) / 2, must name the response.
 
     Returns:
         (n, K, 3): for k = 1 to K the chance that the majority is right, that it is wrong, and that any of the k votes is
@@ -48,17 +48,17 @@ def subset_chances(choices: np.ndarray, labels: np.ndarray, of_all: bool = False
     unparsable = (choices == 0).sum(1)
     counts = np.stack([right, choices.shape[1] - right - unparsable, unparsable], 1)
     distinct, which = np.unique(counts, axis=0, return_inverse=True)
-    chances = [_chances(*map(int, triple), of_all) for triple in distinct]
+    chances = [_chances(*map(int, triple), absolute_majority) for triple in distinct]
     return np.stack(chances)[which.reshape(-1)]
 
 
-def _chances(right: int, wrong: int, unparsable: int, of_all: bool) -> np.ndarray:
+def _chances(right: int, wrong: int, unparsable: int, absolute_majority: bool) -> np.ndarray:
     """(K, 3) for one item with that many votes of each kind."""
     num_votes = right + wrong + unparsable
     a, b, c = np.meshgrid(*(np.arange(n + 1) for n in (right, wrong, unparsable)), indexing="ij")
     size = a + b + c
     ways = np.multiply.outer(np.outer(_binomials(right), _binomials(wrong)), _binomials(unparsable))
-    enough = size / 2 if of_all else 0
+    enough = size / 2 if absolute_majority else 0
     cases = _binomials(num_votes)[1:]
 
     def chance(favourable: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Preference rows that hold the two responses themselves, as RLHF-V, RLAIF-V and TRL's preference data do.
+"""Preference rows that hold the two responses themselves: the columns of RLAIF-V, or of TRL's preference data.
 
     question    the question; `prompt` and `query` are read as well
     chosen      the better response
@@ -16,8 +16,9 @@ from pathlib import Path
 from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources
 from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import prompt_parts
-from r1reward.data.records import Problem, shown
+from r1reward.data.records import Problem
 from r1reward.data.rows import PreferenceRow
+from r1reward.messages import short_repr
 
 QUESTIONS = ("question", "prompt", "query")
 READ = (*QUESTIONS, "chosen", "rejected")
@@ -31,7 +32,8 @@ def parse(data: dict, line: int, root: Path) -> PreferenceRow:
     """
     asked = [key for key in QUESTIONS if data.get(key) is not None]
     if len(asked) != 1:
-        raise Problem("question", f"must be given once, as one of {', '.join(QUESTIONS)}; the row has {shown(sorted(data))}")
+        keys = short_repr(sorted(data))
+        raise Problem("question", f"must be given once, as one of {', '.join(QUESTIONS)}; the row has {keys}")
     field, names = image_field(data)
     images = image_sources(names or [], root, field)
     question = without_image_lines(_text(data[asked[0]], asked[0]), len(images))

@@ -11,6 +11,7 @@ from hashlib import file_digest, sha256
 
 from r1reward.data.rows import ImageSource, Row
 from r1reward.data.split import Splits
+from r1reward.messages import listed
 
 SHOWN = 3  # ids listed per kind of change
 LENGTH = 16  # hexadecimal digits of a row's digest: 64 bits tell changes apart, they need not withstand an attack
@@ -50,8 +51,7 @@ def _differences(old: dict[str, str], new: dict[str, str]) -> Iterator[str]:
         ([row for row in old if row not in new], "removed"),
     ):
         if ids:
-            rest = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-            yield f"{len(ids)} {'row' if len(ids) == 1 else 'rows'} {what} ({', '.join(ids[:SHOWN])}{rest})"
+            yield f"{len(ids)} {'row' if len(ids) == 1 else 'rows'} {what} ({listed(ids, ', ', SHOWN)})"
     if both != [row for row in new if row in old]:
         yield "order changed"
 

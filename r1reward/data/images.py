@@ -18,7 +18,6 @@ from r1reward.data.kinds_of_files import what_it_is
 from r1reward.data.png import without_large_texts
 from r1reward.data.rows import ImageSource, Row
 
-SHOWN = 10  # problems listed in one error
 MAX_ASPECT_RATIO = 200  # of the longer to the shorter side; Qwen's processors (smart_resize) refuse more
 STAND_IN_SIZE = 28  # pixels; one visual token of Qwen2.5-VL
 _ORIENTATION = 0x0112  # EXIF tag; 5 and above: the image is stored lying on its side
@@ -159,7 +158,7 @@ def _opened(source: ImageSource, limits: ImageLimits) -> Iterator[Image.Image]:
         raise ImageError(f"{name}: {pixels:,} pixels, more than the limit of {limits.max_pixels:,}; {remedy}") from None
     except UnidentifiedImageError:
         if found := what_it_is(data):
-            raise ImageError(f"{name}: no image but {found}") from None
+            raise ImageError(f"{name}: not an image but {found}") from None
         reason = f"unreadable: no image of {', '.join(limits.formats)}, or one without pixels, or with a damaged header"
         raise ImageError(f"{name}: {reason}; convert it to PNG or JPEG, or remove the row") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error and more
@@ -288,7 +287,7 @@ class BadImages:
         def stand_in(position: int, error: ImageError) -> Image.Image:
             reason = f"row {rows[position].get('id')!r}: {error}"
             if self.policy == "stop":
-                remedy = "Mend the file and resume the run, or set data.on_bad_image=skip"
+                remedy = "Fix the file and resume the run, or set data.on_bad_image=skip (in Python: BadImages('skip'))"
                 raise BadImage(f"an image turned bad during training: {reason}. {remedy}") from error
             if str(error) not in self._warned:
                 self._warned[str(error)] = None
@@ -307,7 +306,7 @@ class BadImages:
         self.skipped += prompts
         if self.skipped > self.most:
             seen = f"; the last on this process: {list(self._warned)[-1]}" if self._warned else ""
-            remedy = "mend the files and resume the run, or raise data.max_bad_images"
+            remedy = "fix the files and resume the run, or raise data.max_bad_images (in Python: BadImages(most=...))"
             raise BadImage(f"{self.skipped} prompts skipped for bad images, more than {self.most}; {remedy}{seen}")
 
     def state_dict(self) -> dict:

@@ -5,21 +5,22 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
-from r1reward.data.images import DEFAULT_LIMITS, SHOWN, ImageLimits, image_problems
-from r1reward.data.records import Problem, folder_of, records_of, rows_files, shown
+from r1reward.data.images import DEFAULT_LIMITS, ImageLimits, image_problems
+from r1reward.data.records import Problem, folder_of, raise_problems, records_of, rows_files
 from r1reward.data.rows import ImageSource, Row
+from r1reward.messages import listed, short_repr
 
 # Where rows in circulation keep their images: a path, a list of paths, or the encoded image itself.
 IMAGE_KEYS = (
     "image", "images", "image_path", "image_paths", "image_file", "image_files", "image_url", "image_urls", "img", "imgs",
     "img_path", "picture", "pictures", "photo",
 )  # fmt: skip
-COMMON = (*IMAGE_KEYS, "id", "category", "level")
+_COMMON = ("id", "category", "level")
 LARGEST_LEVEL = 2**31 - 1
 _MAX_NAME, _MAX_PATH = 255, 4095  # bytes, of the file systems in use
 _ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|data:)")
@@ -39,12 +40,12 @@ def read_rows(
 ) -> list[Row]:
     """Read the rows of a file, a folder or a data set of the hub (`r1reward.data.records`).
 
-    Ids come out unique: the second row of the same id gets "#2".
+    Ids come out unique (`unique_ids`).
 
     Args:
         path: Of the rows.
         parse: Makes a row of an object, its number (from 1) and the folder that image paths start from; raises `Problem`.
-        known: The keys that `parse` reads, beside the `COMMON` ones; others are listed in one warning.
+        known: The keys that `parse` reads, beside images, id, category and level; others are listed in one warning.
         image_root: Folder that relative image paths start from, and that no path may leave; by default the folder of the file.
         limit: Read only this many rows, from the top.
         check_images: Decode every image once (about 10 ms each, in threads); else only see that the files are there.
@@ -59,7 +60,6 @@ def read_rows(
     rows: list[Row] = []
     places: list[tuple[int, int, Path]] = []  # number of the file, row in it, image root
     problems: list[tuple[int, int, str]] = []
-    ids: set[str] = set()
     unread: Counter[str] = Counter()
     files = rows_files(path)
     records = ((number, file, *record) for number, file in enumerate(files) for record in records_of(file))
@@ -72,9 +72,8 @@ def read_rows(
         except Problem as problem:
             problems.append((number, line, str(problem)))
             continue
-        unread.update(str(key) for key, value in record.items() if key not in (*known, *COMMON) and value is not None)
-        row = replace(row, id=_unique(row.id, ids))
-        ids.add(row.id)
+        read = (*known, *_COMMON, image_field(record)[0])
+        unread.update(str(key) for key, value in record.items() if key not in read and value not in (None, []))
         rows.append(row)
         places.append((number, line, root))
     if not rows and not problems:
@@ -83,30 +82,24 @@ def read_rows(
         number, line, root = places[position]
         remedy = f"give a readable image, or set image_root (now {root}) to the folder that image paths start from"
         problems.append((number, line, f"field image: {reason}; {remedy}"))
-    if problems:
-        problems.sort()
-        listed = [f"{files[number].name}, row {line}, {text}" for number, line, text in problems[:SHOWN]]
-        rest = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        noun = "row has a problem" if len(problems) == 1 else "rows have problems"
-        raise ValueError("\n  ".join([f"{path}: {len(problems)} {noun}:", *listed, *rest]))
+    raise_problems(path, [f"{files[number].name}, row {line}, {text}" for number, line, text in sorted(problems)])
     if unread:
-        keys = ", ".join(f"{shown(key)} ({count} rows)" for key, count in unread.most_common(SHOWN))
-        rest = f" and {len(unread) - SHOWN} more" if len(unread) > SHOWN else ""
-        logger.warning("%s: keys that are not read: %s%s; images are read from %s", path, keys, rest, ", ".join(IMAGE_KEYS))
-    return rows
+        keys = listed([f"{short_repr(key)} ({count} rows)" for key, count in unread.most_common()], ", ")
+        logger.warning("%s: keys that are not read: %s; images are read from one of %s", path, keys, ", ".join(IMAGE_KEYS))
+    return [replace(row, id=id) for row, id in zip(rows, unique_ids([row.id for row in rows]), strict=True)]
 
 
 def checked_text(text: object, field: str, may_be_empty: bool = True) -> str:
     """The value of a field that must be a text which tokenizers take. What a model's own tokenizer reads as a control token is
-    seen to where the model is known (`r1reward.data.marks`).
+    handled where the model is known (`r1reward.data.marks`).
 
     Raises:
         Problem: It is none.
     """
     if not isinstance(text, str):
-        raise Problem(field, f"must be a text, got {shown(text)}; write it as a string")
+        raise Problem(field, f"must be a text, got {short_repr(text)}; write it as a string")
     if not may_be_empty and not text.strip():
-        raise Problem(field, f"must be a text, got {shown(text)}; write one that is not empty")
+        raise Problem(field, f"must be a text, got {short_repr(text)}; write one that is not empty")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -124,9 +117,9 @@ def common_fields(data: dict, line: int) -> dict:
     id, category, level = (data.get(field) for field in ("id", "category", "level"))
     for field, value in (("id", id), ("category", category)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
-            raise Problem(field, f"must be a text or a whole number, got {shown(value)}; write it so, or leave it out")
+            raise Problem(field, f"must be a text or a whole number, got {short_repr(value)}; write it so, or leave it out")
     if level is not None and (type(level) is not int or not 0 <= level <= LARGEST_LEVEL):
-        raise Problem("level", f"must be a whole number of at least 0, got {shown(level)}; write it so, or leave it out")
+        raise Problem("level", f"must be a whole number of at least 0, got {short_repr(level)}; write it so, or leave it out")
     return {
         "id": str(line) if id is None else checked_text(str(id), "id", may_be_empty=False),
         "category": "" if category is None else checked_text(str(category), "category"),
@@ -134,28 +127,49 @@ def common_fields(data: dict, line: int) -> dict:
     }
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, number = name, 2
-    while candidate in taken:
-        candidate, number = f"{name}#{number}", number + 1
-    return candidate
+def unique_ids(ids: Sequence[str]) -> list[str]:
+    """The ids in order, where the second of the same name is "name#2", or the next number that no other id has."""
+    given = set(ids)
+    taken: set[str] = set()
+    next_number: dict[str, int] = {}
+    unique = []
+    for name in ids:
+        candidate = name
+        while candidate in taken or (candidate != name and candidate in given):
+            number = next_number.get(name, 2)
+            candidate, next_number[name] = f"{name}#{number}", number + 1
+        taken.add(candidate)
+        unique.append(candidate)
+    return unique
 
 
 def image_field(data: dict) -> tuple[str, list | None]:
     """(The key under which a row has its images, what stands there as a list); None where it has none of `IMAGE_KEYS`.
 
-    Raises:
-        Problem: Two keys name different images.
+    Data sets keep an image and its path or address side by side: of several keys the first counts that holds encoded images,
+    else the first with paths, else the first with anything.
     """
     given = {key: data[key] if isinstance(data[key], list) else [data[key]] for key in IMAGE_KEYS if data.get(key) is not None}
-    filled = {key: names for key, names in given.items() if names} or given
-    if not filled:
-        return IMAGE_KEYS[0], None
-    (key, names), *others = filled.items()
-    for other, other_names in others:
-        if other_names != names:
-            raise Problem(other, f"given as well as {key}, and they differ; keep one of them")
-    return key, names
+    return min(given.items(), key=lambda field: _remoteness(field[1]), default=(IMAGE_KEYS[0], None))
+
+
+def _remoteness(names: list) -> int:
+    """How far the images of a row are: 0 encoded in it, 1 in files, 2 elsewhere, 3 nowhere."""
+    return max((_remoteness_of_one(name) for name in names), default=3)
+
+
+def _remoteness_of_one(name: object) -> int:
+    if isinstance(name, dict) and "bytes" in name:
+        if _is_encoded(name):
+            return 0
+        name = name.get("path")
+    if not isinstance(name, str) or not name:
+        return 2
+    return 2 if _ADDRESS.match(name) and not _FILE.match(name) else 1
+
+
+def _is_encoded(name: dict) -> bool:
+    return isinstance(name.get("bytes"), bytes) and bool(name["bytes"])
 
 
 def image_sources(names: list, root: Path, field: str = "image") -> tuple[ImageSource, ...]:
@@ -165,11 +179,11 @@ def image_sources(names: list, root: Path, field: str = "image") -> tuple[ImageS
 
 def _image_source(name: object, root: Path, field: str) -> ImageSource:
     if isinstance(name, dict) and "bytes" in name:
-        if isinstance(name["bytes"], bytes) and name["bytes"]:
+        if _is_encoded(name):
             return ImageSource(data=name["bytes"])
         name = name.get("path")
     if not isinstance(name, str) or not name:
-        raise Problem(field, f"must be a path or a list of paths, got {shown(name)}; write the path of the image file")
+        raise Problem(field, f"must be a path or a list of paths, got {short_repr(name)}; write the path of the image file")
     return ImageSource(path=path_below(root, name, field))
 
 
@@ -185,15 +199,16 @@ def path_below(root: Path, name: str, field: str) -> str:
     if name.startswith("file:"):
         name = unquote(name[_FILE.match(name).end() :])
     if _ADDRESS.match(name):
-        raise Problem(field, f"an address, {shown(name)}; download the image and write the path of its file")
+        remedy = "save it as a file" if name.startswith("data:") else "download the image"
+        raise Problem(field, f"an address, {short_repr(name)}; {remedy} and write the path of its file")
     try:
         parts = [len(os.fsencode(part)) for part in name.split("/")]
     except UnicodeEncodeError:
         parts = []
     path = os.path.abspath(os.path.join(root, name))
     if "\0" in name or not parts or max(parts) > _MAX_NAME or len(path) > _MAX_PATH:
-        raise Problem(field, f"no file can have the name {shown(name)}; write the path of the image file")
+        raise Problem(field, f"no file can have the name {short_repr(name)}; write the path of the image file")
     if os.path.commonpath([root, path]) != str(root):
         remedy = "set data.image_root (for benchmarks: benchmark.image_root) to a folder that holds all images"
-        raise Problem(field, f"{shown(name)} lies outside of {root}; {remedy}")
+        raise Problem(field, f"{short_repr(name)} lies outside of {root}; {remedy}")
     return path

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from r1reward.data.images import SHOWN
 from r1reward.data.rows import Row, TaskRow
+from r1reward.messages import listed
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 
@@ -28,11 +28,15 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 _OURS = ("<think>", "</think>", "<answer>", "</answer>")
 _PARTS = ("prompt before the responses", "prompt between the responses", "prompt after the responses")
 _OF_KNOWN_FAMILIES = (
-    r"<\|[A-Za-z_]{2,40}\|>",  # Qwen, InternVL, GLM, Llama: <|im_end|>, <|image_pad|>, <|user|>, <|eot_id|>
+    r"<\|\w{2,40}\|?>",  # Qwen, InternVL, GLM, Llama, Phi: <|im_end|>, <|user|>, <|image_1|>; Gemma 4: <|image>
+    r"<\w{2,40}\|>",  # Gemma 4: <turn|>
+    r"<｜[^｜<>\n]{2,40}｜>",  # DeepSeek: <｜end▁of▁sentence｜>, in signs of full width
+    r"\[/?(?:IMG|IMG_BREAK|IMG_END|INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]",  # Mistral, Pixtral
     *map(re.escape, ("<image>", "<video>", "<IMG_CONTEXT>", "<img>", "</img>")),  # LLaVA, SmolVLM, InternVL
     *map(re.escape, ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")),  # SmolVLM
     *map(re.escape, ("<start_of_image>", "<end_of_image>", "<image_soft_token>")),  # Gemma
     *map(re.escape, ("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<s>", "</s>")),  # Gemma, Llama
+    *map(re.escape, ("<unk>", "<pad>", "<mask>")),
     *map(re.escape, ("[gMASK]", "<sop>")),  # GLM
 )
 _IMAGE_LINE = re.compile(r"^[ \t]*<image>[ \t]*\r?\n?", re.MULTILINE)
@@ -69,22 +73,22 @@ def shown_as_text(rows: Sequence[AnyRow], marks: re.Pattern) -> list[AnyRow]:
         solution = row.solution if isinstance(row, TaskRow) else ""
         if found := marks.search(solution):
             problems.append(f"row {row.id!r}, field solution: holds {found[0]}, which no completion can hold; remove it")
-        written = {name: written_out(text, marks) for name, text in _texts(row).items()}
+        written = {name: escaped(text, marks) for name, text in _texts(row).items()}
         changes = {name: text for name, text in written.items() if text != _texts(row)[name]}
         places += [f"row {row.id!r}, {name}: {marks.search(_texts(row)[name])[0]}" for name in changes]
         changed.append(_with_texts(row, written) if changes else row)
     if problems:
-        raise ValueError("\n  ".join(["right answers hold control tokens of the model:", *_first(problems)]))
+        raise ValueError(f"right answers hold control tokens of the model:\n  {listed(problems)}")
     if places:
         logger.warning(
             "%d texts hold control tokens of the model; each is shown with a space in it, so that it is read as text:\n  %s",
             len(places),
-            "\n  ".join(_first(places)),
+            listed(places),
         )
     return changed
 
 
-def written_out(text: str, marks: re.Pattern) -> str:
+def escaped(text: str, marks: re.Pattern) -> str:
     """The text with a space after the first character of each mark, until it holds none."""
     while marks.search(text):
         text = marks.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
@@ -111,10 +115,6 @@ def _with_texts(row: AnyRow, texts: dict[str, str]) -> AnyRow:
         return replace(row, prompt=texts["prompt"])
     parts = tuple(texts[name] for name in _PARTS)
     return replace(row, prompt_parts=parts, responses=(texts["response 1"], texts["response 2"]))
-
-
-def _first(lines: list[str]) -> list[str]:
-    return lines[:SHOWN] + ([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
 
 
 def _one_of(words: set[str]) -> str:

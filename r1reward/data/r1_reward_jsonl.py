@@ -26,8 +26,9 @@ from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
 from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources, read_rows
 from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import PROMPTS
-from r1reward.data.records import Problem, load_json, shown
+from r1reward.data.records import Problem, load_json
 from r1reward.data.rows import PreferenceRow
+from r1reward.messages import short_repr
 
 # A heading stands alone on its line: "[Response 1]", "###### [Response 1]:", "**[Response 1]:**  ".
 _HEADING = r"^[#* \t]*\[Response {number}\][: \t*\r]*$"
@@ -58,7 +59,7 @@ def _parse(data: dict, line: int, root: Path) -> PreferenceRow:
         return chosen_rejected.parse(data, line, root)
     for field in ("question", "message", "answer"):
         if field not in data:
-            raise Problem(field, f"missing, the row has {shown(sorted(data))}; add it")
+            raise Problem(field, f"missing, the row has {short_repr(sorted(data))}; add it")
     text, in_message, images_first = _read_message(data["message"])
     responses, parts = _cut(text)
     field, names = image_field(data)
@@ -94,19 +95,19 @@ def _read_message(message: Any) -> tuple[str, list[Any], bool]:
     if not isinstance(message, list) or not all(isinstance(turn, dict) for turn in message):
         raise Problem("message", f"not a chat; write a list of turns such as {example}")
     if [turn.get("role") for turn in message] != ["user"]:
-        roles = [turn.get("role") for turn in message]
-        raise Problem("message", f"must be one user turn, has turns {shown(roles)}; put the whole prompt into one user turn")
+        roles = short_repr([turn.get("role") for turn in message])
+        raise Problem("message", f"must be one user turn, has turns {roles}; put the whole prompt into one user turn")
     content = message[0].get("content")
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise Problem("message", f"content must be a list of parts, so that the images have a place; write {example}")
     kinds = [part.get("type") for part in content]
     if not all(kind in ("text", "image") for kind in kinds):
-        raise Problem("message", f"only text and image are read, has parts {shown(kinds)}; turn videos into image frames")
+        raise Problem("message", f"only text and image are read, has parts {short_repr(kinds)}; turn videos into image frames")
     texts = [part.get("text") for part in content if part["type"] == "text"]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise Problem("message", "has no text; put the judge prompt into a text part")
     if kinds != sorted(kinds) and kinds != sorted(kinds, reverse=True):
-        raise Problem("message", f"images stand on both sides of the text, {shown(kinds)}; put all before or all after it")
+        raise Problem("message", f"images stand on both sides of the text, {short_repr(kinds)}; put all before or all after it")
     text = checked_text("".join(texts), "message")
     return text, [part.get("image") for part in content if part["type"] == "image"], kinds[0] == "image"
 
@@ -160,4 +161,4 @@ def _read_answer(answer: Any) -> int:
         return int(match.group(1) or match.group(2))
     if type(first) is int and first in (1, 2):
         return first
-    raise Problem("answer", f'must be 1 or 2, got {shown(answer)}; write ["<answer>1</answer>"] or ["<answer>2</answer>"]')
+    raise Problem("answer", f'must be 1 or 2, got {short_repr(answer)}; write ["<answer>1</answer>"] or ["<answer>2</answer>"]')

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from r1reward.data.jsonl import checked_text
+from r1reward.data.marks import marks_of_known_families
 from r1reward.data.records import Problem
 from r1reward.data.rows import PREFERENCE, Row, TaskRow
 
@@ -12,7 +13,6 @@ QUESTION = "{question}"
 # A name in braces, white space and doubled braces included. JSON has a quotation mark there, and the arguments of LaTeX's
 # commands, as in \boxed{answer}, follow a letter or another argument.
 _PLACEHOLDER = re.compile(r"(?<![\w}{])\{+\s*[A-Za-z_][\w.]*\s*\}+")
-_MARKS = ("<image>", "<video>", "<|image_pad|>", "<|video_pad|>")
 
 
 def check_templates(templates: Mapping[str, str]) -> None:
@@ -34,11 +34,10 @@ def check_templates(templates: Mapping[str, str]) -> None:
                 raise ValueError(f"{where}: {found} is not filled in; {QUESTION} alone is, written just so")
         if QUESTION not in template:
             raise ValueError(f"{where}: does not say where the question goes; write {QUESTION} there")
-        for mark in _MARKS:
-            if mark in template:
-                raise ValueError(
-                    f"field {where}: holds {mark}, for which there is no image; images stand before the text anyway"
-                )
+        if found := marks_of_known_families().search(template):
+            raise ValueError(
+                f"field {where}: holds {found[0]}, a control token; leave it out: images stand before the text anyway"
+            )
 
 
 def apply_templates(rows: Sequence[Row], templates: Mapping[str, str]) -> list[Row]:

@@ -24,15 +24,16 @@ import os
 from functools import partial
 from pathlib import Path
 
-from r1reward.data.box_space import in_pixels
+from r1reward.data.box_space import TrueBoxes
 from r1reward.data.frames import FRAMES, extraction, frame_files, sample_frames
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
 from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources, path_below, read_rows
-from r1reward.data.records import Problem, shown
+from r1reward.data.records import Problem
 from r1reward.data.rows import PREFERENCE, ImageSource, TaskRow
+from r1reward.messages import short_repr
 
-# The tasks of conf/reward/tasks whose first term is what VLM-R1 computes under these names.
 _READ = ("conversations", "problem", "solution", "video", "videos", "task", "accu_reward_method")
+# The tasks of conf/reward/tasks whose first term is what VLM-R1 computes under these names.
 METHODS = {
     "default": "answer",
     "mcq": "multiple_choice",
@@ -46,7 +47,8 @@ METHODS = {
     "map": "ovd_map",
     "od_ap50": "ovd_ap50",
 }
-EXAMPLE = '[{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]'
+_TURNS = '[{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]'
+_EXAMPLES = {"conversations": _TURNS, "problem": '"problem": "..."', "solution": '"solution": "..."'}
 _SPEAKERS = (("human", "user"), ("gpt", "assistant"))  # of the question and of the answer, where the turns name them
 
 
@@ -71,22 +73,23 @@ def read(
     """
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1 frame of a video, got {num_frames}")
-    parse = partial(_parse, task=task, num_frames=num_frames, box_space=box_space, limits=limits)
-    return read_rows(path, parse, _READ, image_root, limit, check_images, limits)
+    boxes = TrueBoxes(box_space, limits)
+    parse = partial(_parse, task=task, num_frames=num_frames, boxes=boxes)
+    rows = read_rows(path, parse, _READ, image_root, limit, check_images, limits)
+    boxes.warn_of_thousandths(path)
+    return rows
 
 
-def _parse(
-    data: dict, line: int, root: Path, task: str | None, num_frames: int, box_space: str | None, limits: ImageLimits
-) -> TaskRow:
+def _parse(data: dict, line: int, root: Path, task: str | None, num_frames: int, boxes: TrueBoxes) -> TaskRow:
     in_turns = data.get("conversations") is not None or data.get("problem") is None
     question, answer = _turns(data.get("conversations")) if in_turns else (data["problem"], data.get("solution"))
     asked, answered = ("conversations", "conversations") if in_turns else ("problem", "solution")
     if _is_boxes(answer):
         answer = json.dumps(answer)
     if not isinstance(question, str) or not _without_marks(question):
-        raise Problem(asked, f"the question must be a text, got {shown(question)}; write {EXAMPLE}")
+        raise Problem(asked, f"the question must be a text, got {short_repr(question)}; write {_EXAMPLES[asked]}")
     if not isinstance(answer, str | int | float) or isinstance(answer, bool) or not str(answer).strip():
-        raise Problem(answered, f"the answer must be a text or a number, got {shown(answer)}; write {EXAMPLE}")
+        raise Problem(answered, f"the answer must be a text or a number, got {short_repr(answer)}; write {_EXAMPLES[answered]}")
     if isinstance(answer, float) and not math.isfinite(answer):
         raise Problem(answered, f"the answer {answer} is too large for a number; write it as a text")
     row = TaskRow(
@@ -96,17 +99,17 @@ def _parse(
         task=_task(data, str(answer), task),
         **common_fields(data, line),
     )
-    return in_pixels(row, box_space, answered, limits)
+    return boxes.in_pixels(row, answered)
 
 
 def _turns(turns: object) -> tuple[object, object]:
     """What the question and the answer say."""
     if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns[:2]):
-        raise Problem("conversations", f"must be a question and an answer, got {shown(turns)}; write {EXAMPLE}")
+        raise Problem("conversations", f"must be a question and an answer, got {short_repr(turns)}; write {_TURNS}")
     for turn, speakers in zip(turns, _SPEAKERS, strict=False):
         if turn.get("from", speakers[0]) not in speakers:
             raise Problem(
-                "conversations", f"not a question and then an answer, but from {shown(turn['from'])}; write {EXAMPLE}"
+                "conversations", f"not a question and then an answer, but from {short_repr(turn['from'])}; write {_TURNS}"
             )
     return turns[0].get("value"), turns[1].get("value")
 
@@ -149,13 +152,14 @@ def _video(data: dict) -> object:
 
 def _frames(video: object, root: Path, num_frames: int) -> tuple[ImageSource, ...]:
     if not isinstance(video, str) or not video:
-        raise Problem("video", f"must be the path of a folder of frames, got {shown(video)}; write it as a text")
+        raise Problem("video", f"must be the path of a folder of frames, got {short_repr(video)}; write it as a text")
     folder = path_below(root, video, "video")
     files = frame_files(folder) if os.path.isdir(folder) else []
     if not files:
         command = extraction(folder)
         if command is not None:
-            raise Problem("video", f"{shown(video)} is read as a folder of frames; extract them and name the folder: {command}")
+            said = f"{short_repr(video)} is read as a folder of frames"
+            raise Problem("video", f"{said}; extract them and name the folder: {command}")
         state = "holds no frames" if os.path.isdir(folder) else "there is no such folder"
         remedy = (
             f"put its frames ({', '.join(FRAMES)}) there, or set image_root (now {root}) to the folder that paths start from"
@@ -170,13 +174,14 @@ def _task(data: dict, answer: str, default: str | None) -> str:
         raise Problem("task", "given as well as accu_reward_method; leave one of them out")
     if method is not None:
         if not isinstance(method, str) or method not in METHODS:
-            raise Problem("accu_reward_method", f"unknown, got {shown(method)}; choose one of {', '.join(METHODS)}")
+            raise Problem("accu_reward_method", f"unknown, got {short_repr(method)}; choose one of {', '.join(METHODS)}")
         return METHODS[method]
     name = default if named is None else named
     if name is None:
         return _by_form(answer)
     if not isinstance(name, str) or not name.strip() or name == PREFERENCE:
-        raise Problem("task", f"must name a task of reward.tasks, got {shown(name)}; write it in the row, or set data.task")
+        said = f"must name a task of reward.tasks, got {short_repr(name)}"
+        raise Problem("task", f"{said}; write it in the row, or set data.task")
     return checked_text(name, "task")
 
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from r1reward.data.images import SHOWN
 from r1reward.data.rows import PREFERENCE, Row
+from r1reward.messages import listed
 from r1reward.rewards import plugin, registry
 from r1reward.rewards.judges.local import LocalModel
 from r1reward.rewards.judges.model import ModelJudge
@@ -131,8 +131,7 @@ def _check_solutions(settings: RewardSettings, rows: Sequence[Row]):
             except ValueError as error:
                 problems.append(f"row {row.id!r}, task {row.task}: {error}")
     if problems:
-        rest = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise ValueError("\n  ".join([f"{len(problems)} of {len(rows)} solutions cannot be read:", *problems[:SHOWN], *rest]))
+        raise ValueError(f"{len(problems)} of {len(rows)} solutions cannot be read:\n  {listed(problems)}")
 
 
 @contextmanager

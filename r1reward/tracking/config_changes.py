@@ -8,8 +8,6 @@ from typing import Any
 from r1reward.reporting.config_diff import flatten
 from r1reward.settings import TrainSettings
 
-SHOWN = 20  # changes listed in one message
-
 # Where a run is shown, how often its state is kept, and how it is taken up again: none of these touches a number that the run
 # computes, and all of them are what somebody who resumes a run may want to set anew.
 WITHOUT_EFFECT = {"logger", "trainer.resume", "trainer.save_steps", "trainer.keep_last", "trainer.keep_best"}
@@ -52,12 +50,6 @@ def _completed(value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is dict:
         return {name: _completed(item, typing.get_args(hint)[1]) for name, item in value.items()}
     return value
-
-
-def listed(changes: list[str]) -> str:
-    """The first changes, one indented line each, and how many more there are."""
-    rest = [f"... and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
-    return "".join(f"\n  {line}" for line in [*changes[:SHOWN], *rest])
 
 
 def _is_without_effect(key: str) -> bool:

@@ -26,7 +26,8 @@ from typing import Any, Literal
 
 import yaml
 
-from r1reward.tracking.config_changes import config_changes, listed
+from r1reward.messages import listed
+from r1reward.tracking.config_changes import config_changes
 from r1reward.tracking.lock import FolderLock, unusable_refused
 from r1reward.tracking.provenance import git_commit, versions
 from r1reward.tracking.records import append, cut_lines, from_json, numbers, read_lines, sync, to_line, to_yaml, write_whole
@@ -171,7 +172,7 @@ class RunFolder:
             state, last = "a finished run", "trainer.resume=restart, which moves the former run aside and begins anew"
         else:
             state, last = "a run begun", "trainer.resume=force to go on with the new ones"
-        return f"{self.path} holds {state} with other settings:{listed(changes)}\n{remedies}, or set {last}"
+        return f"{self.path} holds {state} with other settings:\n  {listed(changes)}\n{remedies}, or set {last}"
 
     def _record_start(self) -> None:
         start = {

@@ -13,9 +13,10 @@ import yaml
 
 from r1reward.data.fingerprint import changes, fingerprint
 from r1reward.data.split import Splits
+from r1reward.messages import listed
 from r1reward.reporting.config_diff import flatten
 from r1reward.settings import TrainerSettings, TrainSettings
-from r1reward.tracking.config_changes import config_changes, listed
+from r1reward.tracking.config_changes import config_changes
 from r1reward.tracking.records import to_yaml
 from r1reward.tracking.redaction import redact_tree
 from r1reward.tracking.run_folder import RunFolder
@@ -91,7 +92,7 @@ def _extends(run_folder: RunFolder, former: dict, changed: list[str], steps: lis
         if changed and options.resume == "force":
             raise ValueError(
                 f"{run_folder.path} holds a finished run: trainer.resume=force cannot change what it has computed with:"
-                f"{listed(changed)}\nIt can be made longer by a larger {MAX_STEPS} alone. Name another study=..., or set "
+                f"\n  {listed(changed)}\nIt can be made longer by a larger {MAX_STEPS} alone. Name another study=..., or set "
                 "trainer.resume=restart, which moves the former run aside and begins anew"
             )
         return False
@@ -139,8 +140,8 @@ def _check_forced(run_folder: RunFolder, former: dict, settings: TrainSettings, 
         idle.append(f"{MAX_STEPS}={last}: it has made {steps[-1]} steps already (of {flatten(former)[MAX_STEPS]})")
     if idle:
         raise ValueError(
-            f"trainer.resume=force cannot change what the run in {run_folder.path} has in its checkpoint:{listed(idle)}\nGive "
-            "the old values, name another study=..., or set trainer.resume=restart, which moves the former run aside"
+            f"trainer.resume=force cannot change what the run in {run_folder.path} has in its checkpoint:\n  {listed(idle)}\n"
+            "Give the old values, name another study=..., or set trainer.resume=restart, which moves the former run aside"
         )
 
 
@@ -156,8 +157,8 @@ def check_data(run_folder: RunFolder, splits: Splits, changeable: bool):
         run_folder.unlock()
         wanted = "restart, which moves the former run aside" if run_folder.finished else "force, to go on with the new data"
         raise ValueError(
-            f"the data changed since the run in {run_folder.path} began:{listed(found)}\nname another study=..., give the old "
-            f"data, or set trainer.resume={wanted}"
+            f"the data changed since the run in {run_folder.path} began:\n  {listed(found)}\n"
+            f"name another study=..., give the old data, or set trainer.resume={wanted}"
         )
     if found or former is None:
         run_folder.write_state(DATA, now)

@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
-from r1reward.data.images import SHOWN, ImageLimits, upright_size
+from r1reward.data.images import ImageLimits, upright_size
 from r1reward.data.rows import PREFERENCE, Row, to_training_row
+from r1reward.messages import listed
 from r1reward.models.coordinates import Box, Coordinates, Size
 from r1reward.rewards import boxes, registry
 from r1reward.rewards.blocks import ANSWER, ANSWER_END, THINK, THINK_END
@@ -112,9 +113,8 @@ def check_targets(targets: Targets, rows: Sequence[Row], tokenizer, longest: int
         except ValueError as error:
             problems.append(f"row {row.id!r}, task {row.task}: {error}")
     if problems:
-        rest = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         head = f"{len(problems)} of {len(rows)} targets cannot be trained on; trainer.max_completion_length={longest} tokens:"
-        raise ValueError("\n  ".join([head, *problems[:SHOWN], *rest]))
+        raise ValueError(f"{head}\n  {listed(problems)}")
 
 
 def reward_of_targets(settings: RewardSettings) -> RewardSettings:

@@ -1,11 +1,13 @@
 """What all readers share: where rows are found, rules for bad input, sizes, missing files."""
 
 import json
+import time
 
 import pytest
 
-from r1reward.benchmarks.items import Benchmark, Item, MissingFiles, unique_ids
+from r1reward.benchmarks.items import Benchmark, Item, MissingFiles
 from r1reward.benchmarks.read import read_benchmark
+from r1reward.data.jsonl import unique_ids
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.rows import ImageSource, PreferenceRow
 
@@ -63,6 +65,15 @@ def test_repeated_ids_are_kept_and_counted(folder):
 
 def test_unique_ids_never_take_a_published_name():
     assert unique_ids(["a", "a", "a#2", "a", "b"]) == ["a", "a#3", "a#2", "a#4", "b"]
+    assert unique_ids(["a#2", "a", "a#2", "a"]) == ["a#2", "a", "a#2#2", "a#3"]
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a", "a#2"]])
+def test_fifty_thousand_rows_of_few_ids_take_no_time(names):
+    began = time.process_time()
+    unique = unique_ids(names * (50_000 // len(names)))
+    assert len(set(unique)) == len(unique) == 50_000 and unique[: len(names)] == names
+    assert time.process_time() - began < 2
 
 
 def test_missing_images_stop_with_every_path(folder):
@@ -173,7 +184,7 @@ def test_a_json_list_and_a_byte_order_mark_are_read(folder):
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps([vl_row(), vl_row("mmmu_2")], indent=1).encode())
     assert len(read(path).items) == 2
     path.write_text("[{")
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ValueError, match="JSON list that is cut off or damaged after row 0"):
         read(path)
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import pytest
 
 from r1reward.benchmarks import multimodal_rewardbench, vl_rewardbench
-from r1reward.benchmarks.items import Benchmark, Item, unique_ids
+from r1reward.benchmarks.items import Benchmark, Item
 from r1reward.benchmarks.protocols import requests
 from r1reward.benchmarks.scores import summarise
 from r1reward.benchmarks.verdicts import Table, Vote
+from r1reward.data.jsonl import unique_ids
 from r1reward.data.rows import PreferenceRow
 
 NAMES = ("vl_rewardbench", "multimodal_rewardbench", "mm_rlhf_rewardbench")

@@ -164,7 +164,7 @@ def test_mismatched_items_are_named():
         compare(a, b)
     with pytest.raises(ValueError, match="1 items of the second result are not in the first: i2$"):
         compare(b, a)
-    with pytest.raises(ValueError, match="12 items of the first .*, and 2 more$"):
+    with pytest.raises(ValueError, match="12 items of the first .*, ... and 2 more$"):
         compare(marks([[1, 1]] * 14), b)
     with pytest.raises(ValueError, match="1 items are in other groups in the second result: i1"):
         compare(a, replace(a, groups=("i0", "i0", "i2")))

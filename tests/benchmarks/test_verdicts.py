@@ -78,7 +78,7 @@ def test_an_order_that_was_not_asked_for_is_unwanted():
 
 def test_a_long_list_is_cut_after_ten():
     ids = [f"i{n}" for n in range(12)]
-    with pytest.raises(ValueError, match="12 missing: .*item 'i9', forward, vote 0; and 2 more$"):
+    with pytest.raises(ValueError, match="12 missing: .*item 'i9', forward, vote 0; ... and 2 more$"):
         Table.build(items(*ids), [], [(id, "forward") for id in ids])
 
 

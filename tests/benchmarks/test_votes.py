@@ -15,9 +15,9 @@ def test_majority_of_the_parsable_votes():
 
 def test_majority_of_all_votes():
     votes = np.array([[1, 1, 2], [2, 0, 2], [1, 2, 0], [2, 2, 2], [0, 0, 1]])
-    assert majority(votes, of_all=True).tolist() == [1, 2, 0, 2, 0]
-    assert majority(np.array([[1, 1, 0, 0], [1, 1, 1, 0], [2, 2, 1, 2]]), of_all=True).tolist() == [0, 1, 2]
-    assert majority(np.array([[1, 2, 1, 2]]), of_all=True).tolist() == [0]
+    assert majority(votes, absolute_majority=True).tolist() == [1, 2, 0, 2, 0]
+    assert majority(np.array([[1, 1, 0, 0], [1, 1, 1, 0], [2, 2, 1, 2]]), absolute_majority=True).tolist() == [0, 1, 2]
+    assert majority(np.array([[1, 2, 1, 2]]), absolute_majority=True).tolist() == [0]
 
 
 def test_majority_of_a_table_keeps_its_shape():
@@ -34,40 +34,40 @@ def test_curve_by_hand():
     assert chances[:, 2].tolist() == [2 / 4, 5 / 6, 1, 1]
 
 
-def brute_force(votes, label, k, of_all):
+def brute_force(votes, label, k, absolute_majority):
     right = wrong = any_right = total = 0
     for subset in combinations(votes, k):
         total += 1
         for_right = sum(choice == label for choice in subset)
         for_wrong = sum(choice == 3 - label for choice in subset)
         any_right += for_right > 0
-        enough = k / 2 if of_all else 0
+        enough = k / 2 if absolute_majority else 0
         right += for_right > max(for_wrong, enough)
         wrong += for_wrong > max(for_right, enough)
     return [right / total, wrong / total, any_right / total]
 
 
-@pytest.mark.parametrize("of_all", [False, True])
+@pytest.mark.parametrize("absolute_majority", [False, True])
 @pytest.mark.parametrize("num_votes", [1, 2, 5, 8])
-def test_curve_equals_all_subsets_enumerated(num_votes, of_all):
+def test_curve_equals_all_subsets_enumerated(num_votes, absolute_majority):
     rng = np.random.default_rng(num_votes)
     votes = rng.integers(0, 3, size=(12, num_votes))
     labels = rng.integers(1, 3, size=12)
-    chances = subset_chances(votes, labels, of_all)
+    chances = subset_chances(votes, labels, absolute_majority)
     assert chances.shape == (12, num_votes, 3)
     for i in range(12):
         for k in range(1, num_votes + 1):
-            expected = brute_force(votes[i].tolist(), labels[i], k, of_all)
+            expected = brute_force(votes[i].tolist(), labels[i], k, absolute_majority)
             assert chances[i, k - 1] == pytest.approx(expected, abs=1e-14)
 
 
-@pytest.mark.parametrize("of_all", [False, True])
-def test_all_votes_together_are_the_majority_exactly(of_all):
+@pytest.mark.parametrize("absolute_majority", [False, True])
+def test_all_votes_together_are_the_majority_exactly(absolute_majority):
     rng = np.random.default_rng(0)
     votes = rng.choice([0, 1, 2], p=[0.05, 0.55, 0.4], size=(300, 15))
     labels = rng.integers(1, 3, size=300)
-    chances = subset_chances(votes, labels, of_all)[:, -1]
-    winner = majority(votes, of_all)
+    chances = subset_chances(votes, labels, absolute_majority)[:, -1]
+    winner = majority(votes, absolute_majority)
     assert np.array_equal(chances[:, 0], winner == labels)
     assert np.array_equal(chances[:, 1], winner == 3 - labels)
 

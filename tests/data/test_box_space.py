@@ -8,6 +8,7 @@ from PIL import Image
 from r1reward.benchmarks import coco_files
 from r1reward.data import vlm_r1_jsonl
 from r1reward.data.build import build_splits
+from r1reward.data.images import upright_size
 from r1reward.rewards.boxes import true_detections
 from r1reward.settings import DataSettings
 
@@ -66,6 +67,50 @@ def test_boxes_that_are_no_pixels_are_one_error(task, box, remedy, tmp_path):
 
 def test_edges_may_lie_outside_by_what_rounding_explains(tmp_path):
     assert len(vlm_r1_jsonl.read(write(tmp_path, [[-1, -1, 201.5, 101.5], [0, 0, 200, 100], [1, 1, 3, 2]]), "rec")) == 3
+
+
+PHOTOGRAPH = (1920, 1080)
+THOUSANDTHS = ([100, 200, 900, 950], [0, 0, 1000, 1000], [500, 1, 700, 2])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found", "warns"),
+    [
+        ([PHOTOGRAPH] * 3, THOUSANDTHS, True),
+        ([PHOTOGRAPH, (1000, 1400), (4000, 3000)], THOUSANDTHS, True),
+        ([PHOTOGRAPH], THOUSANDTHS[:1], True),
+        ([PHOTOGRAPH] * 3, [*THOUSANDTHS[:2], [100, 200, 1001, 950]], False),  # one edge beyond
+        ([PHOTOGRAPH, (999, 1400), PHOTOGRAPH], [*THOUSANDTHS[:1], [1, 1, 999, 1000], *THOUSANDTHS[2:]], False),
+        ([(1000, 1000)], THOUSANDTHS[:1], False),  # pixels and thousandths are the same
+        ([PHOTOGRAPH], ["None"], False),
+    ],
+)
+@pytest.mark.parametrize("task", ["rec", "ovd"])
+def test_boxes_that_could_be_thousandths_of_photographs_are_one_warning(task, sizes, found, warns, tmp_path, caplog):
+    rows = []
+    for number, (size, box) in enumerate(zip(sizes, found, strict=True)):
+        Image.new("L", size).save(tmp_path / f"{number}.png")
+        answer = box if task == "rec" or box == "None" else [{"bbox_2d": box, "label": "cat"}]
+        rows.append({"conversations": [{"value": "Where?"}, {"value": answer}], "image": f"{number}.png", "task": task})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for space in (None, "pixels", *(["thousand"] if warns else [])):
+        caplog.clear()
+        assert len(vlm_r1_jsonl.read(tmp_path / "rows.jsonl", None, box_space=space)) == len(rows)
+        assert ["box_space=thousand" in record.message for record in caplog.records] == [True] * (warns and space is None)
+
+
+@pytest.mark.parametrize("space", [None, "thousand"])
+def test_an_image_of_many_rows_is_measured_once(space, tmp_path, monkeypatch):
+    measured = []
+
+    def measure(source, limits):
+        measured.append(source.path)
+        return upright_size(source, limits)
+
+    monkeypatch.setattr("r1reward.data.box_space.upright_size", measure)
+    path = write(tmp_path, [[1, 2, 30, 40]] * 50 + ["None"])
+    assert len(vlm_r1_jsonl.read(path, None, box_space=space, check_images=False)) == 51
+    assert measured == [str(tmp_path / "a.png")]
 
 
 def test_numbers_that_are_no_boxes_are_left_alone(tmp_path):

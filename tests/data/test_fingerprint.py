@@ -66,7 +66,8 @@ def test_changes_are_counted_named_and_put_in_order():
     assert changes(old, new) == [
         "gone: 1 row removed (a)",
         "held_out: 1 row added (b)",
-        "train: 5 rows changed (0, 1, 2 and 2 more), 1 row added (new), 4 rows removed (5, 6, 7 and 1 more), order changed",
+        "train: 5 rows changed (0, 1, 2, ... and 2 more), 1 row added (new), 4 rows removed (5, 6, 7, ... and 1 more), "
+        "order changed",
     ]
 
 

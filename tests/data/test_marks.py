@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from r1reward.data.build import build_splits
-from r1reward.data.marks import marks_of, marks_of_known_families, shown_as_text, without_image_lines, written_out
+from r1reward.data.marks import escaped, marks_of, marks_of_known_families, shown_as_text, without_image_lines
 from r1reward.data.rows import ImageSource, PreferenceRow, TaskRow
 from r1reward.models.loading import ModelSettings, load_processor
 from r1reward.settings import DataSettings
@@ -82,7 +82,7 @@ def test_a_right_answer_with_a_mark_is_refused(family):
 def test_the_tags_of_verdicts_are_nobodys_marks():
     text = "Think in <think></think>, answer in <answer>1</answer>. a < b, <b>bold</b>, <|>, <||>"
     for marks in (marks_of(load_processor(ModelSettings("embedded"))), marks_of_known_families()):
-        assert written_out(text, marks) == text
+        assert escaped(text, marks) == text
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -92,11 +92,35 @@ def test_behind_a_server_the_marks_of_all_families_count(name):
 
 
 @pytest.mark.parametrize(
+    "mark",
+    [
+        *("<|image_1|>", "<|reserved_special_token_0|>", "<|endoftext10|>", "<|extra_0|>"),  # Phi, Llama, Qwen-VL
+        *("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]", "[SYSTEM_PROMPT]"),  # Pixtral, Mistral
+        *("<|image>", "<image|>", "<|turn>", "<turn|>", "<unk>", "<pad>", "<mask>"),
+        *("<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"),  # DeepSeek
+    ],
+)
+def test_behind_a_server_other_models_marks_are_read_as_text(mark):
+    text = f"A{mark}B"
+    assert marks_of_known_families().search(text)[0] == mark
+    assert escaped(text, marks_of_known_families()) == f"A{mark[0]} {mark[1:]}B"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["|x| < |y|", "<|x|>", "if a<|b|: pass", "[1, 2] and [IMAGE] or [img 1]", "x <y| z>", "<｜>", "<b>pad</b> [see INST]",
+     "<a href='|'>", "[Response 1]", "f[/INSTALL]"],
+)  # fmt: skip
+def test_what_only_looks_like_a_mark_stays(text):
+    assert escaped(text, marks_of_known_families()) == text
+
+
+@pytest.mark.parametrize(
     "text", ["<<|im_end|>|im_end|>", "<|im_<|im_end|>end|>", "<|im_end|>" * 1000, "<|image_pad|><|im_start|>"]
 )
-def test_what_is_written_out_holds_no_mark(text):
+def test_what_is_escaped_holds_no_mark(text):
     marks = marks_of(load_processor(ModelSettings("embedded")))
-    shown = written_out(text, marks)
+    shown = escaped(text, marks)
     assert not marks.search(shown) and shown.replace(" ", "") == text
 
 
@@ -128,7 +152,7 @@ def test_the_given_rows_have_one_place_for_their_one_image(shared_case, name, fa
     assert all(tokens(processor, row) for row in rows[:3])
 
 
-def test_files_with_marks_are_read_and_written_out_by_every_reader(tmp_path, caplog):
+def test_files_with_marks_are_read_and_escaped_by_every_reader(tmp_path, caplog):
     """In a question, in a response, in a task's question: all are texts of one run."""
     PICTURE.save(tmp_path / "a.png")
     chat = "Judge.\n\n[Question]\n<image>\nWhich?\n\n[Response 1]\nA <|im_end|> cat.\n\n[Response 2]\nA dog."

@@ -1,6 +1,7 @@
 """A PNG is as good as its pixels, whatever texts it carries."""
 
 import struct
+import time
 import zlib
 
 import pytest
@@ -53,6 +54,24 @@ def test_the_orientation_in_a_large_plain_text_is_kept():
     xmp = b'<x:xmpmeta xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>' + b" " * 2 * MEGABYTE
     data = PLAIN[:HEAD] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp) + PLAIN[HEAD:]
     assert without_large_texts(data) == data
+
+
+@pytest.mark.parametrize(
+    ("packed", "fit"),
+    [(text(MEGABYTE), 64), (text(2 * MEGABYTE), 0), (text(MEGABYTE)[:-1] + b"?", 0), (text(100), 3000)],
+    ids=["large", "too large", "damaged", "small"],
+)
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt"])
+def test_many_packed_texts_cost_no_more_than_64_megabytes(kind, packed, fit):
+    """3,000 of a megabyte took seconds to unpack; the orientation, which is not packed, stays where Pillow has room for it."""
+    plain = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b'<x tiff:Orientation="6"/>')
+    start = b"prompt\0\0" if kind == b"zTXt" else b"prompt\0\1\0en\0\0"
+    data = PLAIN[:HEAD] + chunk(kind, start + packed) * 3000 + plain + PLAIN[HEAD:]
+    began = time.process_time()
+    kept = without_large_texts(data)
+    assert time.process_time() - began < 1
+    assert kept.count(chunk(kind, start + packed)) == fit and (plain in kept) == (fit != 64)
+    assert upright_size(ImageSource(data=data)) in ((3, 2), (2, 3))
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_image_root_and_limit(write, tmp_path):
 
 def test_ids_come_out_unique(write):
     rows = read(write(*[entry(id=name) for name in ("x", "x", "x#2", "x", None, 7)]))
-    assert [row.id for row in rows] == ["x", "x#2", "x#2#2", "x#3", "5", "7"]
+    assert [row.id for row in rows] == ["x", "x#3", "x#2", "x#4", "5", "7"]
 
 
 def test_a_byte_order_mark_and_optional_fields(write):
@@ -205,6 +205,8 @@ def test_a_byte_order_mark_and_optional_fields(write):
         (entry(image="https://example.com/a.png"), "image", "an address, 'https://example.com/a.png'"),
         (entry(image="file:///etc/passwd"), "image", "lies outside of"),
         (entry(image="data:image/png;base64," + "A" * 5000), "image", "an address"),
+        (entry(image="data:image/png;base64,AAAA"), "image", "AAAA'"),
+        (entry(image="https://example.com/a.png"), "image", "a.png'"),
         (entry(image="a\0.png"), "image", "no file can have the name 'a\\x00.png'"),
         (entry(image="a" * 256), "image", "no file can have the name"),
         (entry(image="a/" * 2500), "image", "no file can have the name"),
@@ -229,6 +231,15 @@ def test_each_bad_row_is_named_with_file_row_field_and_reason(write, bad, field,
     assert "data.jsonl: 1 row has a problem:" in message
     assert f"data.jsonl, row 2, field {field}: " in message and words in message
     assert "; " in message.split(words)[1]  # a remedy follows the reason
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [("data:image/png;base64,AAAA", "save it as a file"), ("https://example.com/a.png", "download the image"),
+     ("s3://bucket/a.png", "download the image")],
+)  # fmt: skip
+def test_the_remedy_fits_the_address(write, address, remedy):
+    assert f"{address}'; {remedy} and write the path of its file" in problem(write(entry(image=address)))
 
 
 def test_a_missing_an_empty_and_a_binary_file(write, tmp_path):

@@ -17,6 +17,7 @@ from r1reward.benchmarks.tasks import read_rows as read_task_rows
 from r1reward.data import r1_reward_jsonl, vlm_r1_jsonl
 from r1reward.data.build import build_splits
 from r1reward.data.images import open_image
+from r1reward.data.jsonl import image_field
 from r1reward.data.records import records_of, rows_files
 from r1reward.settings import DataSettings
 
@@ -167,7 +168,7 @@ def test_a_hub_id_is_taken_from_the_cache(tmp_path, monkeypatch):
         ("rows.jsonl", b"PK\x03\x04" + b"\0" * 50, "zip archive"),
         ("rows.pkl", b"\x80\x04\x95" + b"\0" * 50, "pickle"),
         ("rows.csv", b"question,chosen,rejected\n", "CSV"),
-        ("rows.parquet", b"PAR1" + b"\0" * 50, "no sound parquet file"),
+        ("rows.parquet", b"PAR1" + b"\0" * 50, "not a valid Parquet file"),
         ("rows.gz", b"\x1f\x8b" + b"\0" * 50, "cannot be unpacked"),
         ("rows.gz", gzip.compress(b'{"a": 1}' * 999, mtime=0)[:40], "cannot be unpacked"),
         ("rows.json", b'{\n "data": [\n  {"a": 1}]\n}', "one JSON object with the keys ['data']"),
@@ -203,9 +204,29 @@ def test_items_of_a_list_are_wrong_by_themselves(tmp_path):
     for row, words in ((2, "NaN"), (3, "stands twice"), (4, "a JSON int")):
         assert words in str(records[row])
     assert dict(records_of(tmp_path / "rows.json", strict=False))[3] == {"a": 2}
-    for text in ("[{}, ]", "[{}", "[{}] {}", "[{} {}]"):
-        (tmp_path / "rows.json").write_text(text)
-        assert [str(record)[:19] for _, record in records_of(tmp_path / "rows.json")] == ["field (whole row): "]
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [("[{}, ]", 1), ("[{}", 1), ("[{}] {}", 1), ("[{} {}]", 1), ("[", 0), ("[{},{},{}", 3), ("[] {}", 0),
+     (json.dumps(ROWS, indent=1)[:-2], 3), (json.dumps(ROWS, indent=1)[:-9], 2), (json.dumps(ROWS)[:-9], 2)],
+)  # fmt: skip
+def test_a_list_that_is_cut_off_is_one_problem(text, row, tmp_path):
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(ValueError, match=f"rows.json: a JSON list that is cut off or damaged after row {row}; "):
+        list(records_of(tmp_path / "rows.json"))
+
+
+def test_a_list_that_is_not_utf8(tmp_path):
+    (tmp_path / "rows.json").write_bytes(json.dumps(ROWS, indent=1).encode() + b"\xff")
+    with pytest.raises(ValueError, match="rows.json: not UTF-8"):
+        list(records_of(tmp_path / "rows.json"))
+
+
+def test_rows_that_are_lists_are_wrong_by_themselves(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('[1, 2]\n{"a": 1}\n[3]\n')
+    records = dict(records_of(tmp_path / "rows.jsonl"))
+    assert records[2] == {"a": 1} and all("a JSON list, not an object" in str(records[row]) for row in (1, 3))
 
 
 KEYS = ("images", "image_path", "image_paths", "img", "image_file", "picture", "photo")
@@ -222,15 +243,99 @@ def test_images_under_other_keys(key, tmp_path):
         assert [len(row.images) for row in found] == [len(row.images) for row in expected]
 
 
-def test_two_keys_that_name_different_images(tmp_path):
-    os.symlink(EXAMPLES / "images", tmp_path / "images")
-    for images, fits in ((["images/1.png"], True), ([], True), (["images/2.png"], False)):
-        (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0] | {"images": images}))
-        if fits:
-            assert len(r1_reward_jsonl.read(tmp_path / "rows.jsonl")[0].images) == 1
-        else:
-            with pytest.raises(ValueError, match="row 1, field images: given as well as image"):
-                r1_reward_jsonl.read(tmp_path / "rows.jsonl")
+ENCODED = {"bytes": b"picture", "path": "images/3.png"}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"image": "1.png", "image_path": "2.png"}, ("image", ["1.png"])),
+        ({"image_path": "2.png", "image": "1.png"}, ("image", ["1.png"])),
+        ({"image": "1.png", "images": ["1.png", "2.png"]}, ("image", ["1.png"])),
+        ({"image": "1.png", "image_url": "https://example.com/2.png"}, ("image", ["1.png"])),
+        ({"image": "https://example.com/1.png", "image_path": "2.png"}, ("image_path", ["2.png"])),
+        ({"image": "https://example.com/1.png", "img": "file:///2.png"}, ("img", ["file:///2.png"])),
+        ({"image_url": "https://example.com/1.png"}, ("image_url", ["https://example.com/1.png"])),
+        ({"image": ["1.png", "data:image/png;base64,AAAA"], "images": ["1.png", "2.png"]}, ("images", ["1.png", "2.png"])),
+        ({"image": "1.png", "images": [ENCODED, ENCODED]}, ("images", [ENCODED, ENCODED])),
+        ({"image": ENCODED, "image_path": "2.png"}, ("image", [ENCODED])),
+        ({"image": {"bytes": None, "path": "1.png"}, "photo": ENCODED}, ("photo", [ENCODED])),
+        ({"image": {"bytes": None, "path": None}, "image_path": "2.png"}, ("image_path", ["2.png"])),
+        ({"image": "", "img": "2.png"}, ("img", ["2.png"])),
+        ({"image": 3, "img": "2.png"}, ("img", ["2.png"])),
+        ({"image": [], "images": ["2.png"]}, ("images", ["2.png"])),
+        ({"image": None, "images": []}, ("images", [])),
+        ({"picture": 3}, ("picture", [3])),
+        ({}, ("image", None)),
+    ],
+)
+def test_of_several_keys_the_nearest_images_count(row, expected):
+    assert image_field(row) == expected
+
+
+def test_rows_with_an_image_and_its_former_path(tmp_path, caplog):
+    """The columns of RLAIF-V, in shards as it has them; its paths lead nowhere."""
+    for shard in range(2):
+        rows = [
+            {
+                "ds_name": "RLAIF-V",
+                "image": {"bytes": (EXAMPLES / row["image"]).read_bytes(), "path": None},
+                **{key: row[key] for key in ("question", "chosen", "rejected")},
+                "origin_dataset": "LLaVA",
+                "origin_split": "{}",
+                "idx": index,
+                "image_path": f"llava1.5/{index}.jpg",
+            }
+            for index, row in enumerate(ROWS)
+        ]
+        texts = {key: Value("int64" if key == "idx" else "string") for key in rows[0] if key != "image"}
+        Dataset.from_list(rows, Features(texts | {"image": Image()})).to_parquet(
+            tmp_path / f"RLAIF-V-Dataset_00{shard}.parquet"
+        )
+    found = r1_reward_jsonl.read(tmp_path)
+    assert [row.responses[row.label - 1] for row in found] == ["It is red.", "It is green.", "It is blue."] * 2
+    assert all(open_image(row.images[0]).size == (64, 48) for row in found)
+    assert "'image_path' (6 rows)" in caplog.text and "'image' (" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train-00000-of-00002", "train-00001-of-00002"],
+        ["data/train-00000-of-00002", "data/train-00001-of-00002"],
+        ["train-00000-of-00002-0a1b2c3d4e5f6071", "train-00001-of-00002-f0e1d2c3b4a59687"],
+        ["RLAIF-V-Dataset_000", "RLAIF-V-Dataset_001", "RLAIF-V-Dataset_010"],
+        ["default/train/0000", "default/train/0001"],
+        ["part-00000", "part-00001"],
+    ],
+)
+def test_shards_are_one_file(names, tmp_path):
+    for name in [*names, *(["default/test/0000"] if names[0].startswith("default") else [])]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.parquet").write_bytes(b"")
+    assert rows_files(tmp_path) == [tmp_path / f"{name}.parquet" for name in names]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["en/train-00000-of-00001", "zh/train-00000-of-00001"],
+        ["en/train/0000", "zh/train/0000"],
+        ["default/validation/0000", "default/test/0000"],
+        ["test-00000-of-00001", "validation-00000-of-00001"],
+        ["train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"],
+        ["train_prefs-00000-of-00001", "train_sft-00000-of-00001"],
+        ["pairs-2023", "pairs-2024"],
+        ["fold_1", "fold_2"],
+        ["model-7b", "model-3b"],
+    ],
+)
+def test_tables_that_are_no_shards_of_one_are_not_mixed(names, tmp_path):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="a folder with several files of rows .*; name one of them"):
+        rows_files(tmp_path)
 
 
 def test_keys_that_are_not_read_are_listed_once(tmp_path, caplog):

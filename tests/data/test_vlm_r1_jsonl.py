@@ -75,8 +75,11 @@ def test_each_method_of_vlm_r1_is_a_task_of_ours(method, tmp_path):
         ({"conversations": turns(), "accu_reward_method": ["mcq"]}, "unknown, got .'mcq'.; choose one of default, mcq"),
         ({"conversations": turns(), "accu_reward_method": "iou"}, "unknown, got 'iou'; choose one of default, mcq"),
         ({"conversations": turns(), "accu_reward_method": "mcq", "task": "rec"}, "as well as accu_reward_method"),
+        ({"problem": 3, "solution": "1"}, 'field problem: the question must be a text, got 3; write "problem": "..."'),
+        ({"problem": "Where?", "solution": None}, 'field solution: the answer must .* got None; write "solution": "..."'),
+        ({"conversations": turns(answer=None)}, "got None; write .{.from.: .human.,"),
         ("not json", "not JSON"),
-        ("[" * 100_000, "not JSON"),
+        ("{" * 100_000, "not JSON"),
         ("3", "a JSON int, not an object"),
     ],
 )

@@ -40,7 +40,7 @@ def make_client(base_url: str, key: str, timeout: float, concurrency: int):
     limits = http.Limits(max_connections=None, max_keepalive_connections=concurrency, keepalive_expiry=KEEP_ALIVE)
 
     async def guard(response):
-        _stay_with_the_host(response)
+        _refuse_other_host(response)
         encoding = response.headers.pop("content-encoding", "identity").strip().lower()
         response.stream = _limited_stream(http, response.stream, encoding)
 
@@ -78,7 +78,7 @@ def wait(state: tenacity.RetryCallState) -> float:
     return _backoff(state) if retry_after is None else retry_after + random.uniform(0, JITTER)
 
 
-def _stay_with_the_host(response):
+def _refuse_other_host(response):
     """Raise `OtherHost` for a redirect to another host or port, or from https to http: it would carry the prompt there."""
     if not response.has_redirect_location:
         return

@@ -5,8 +5,9 @@ import json
 import math
 import time
 
+from r1reward.messages import short_repr
+
 LONGEST_RETRY_AFTER = 60.0  # seconds that a server may ask us to wait
-LONGEST_SHOWN = 300  # characters of what a server said, in a message
 
 
 class BadReply(Exception):
@@ -37,13 +38,13 @@ def reply_in(body: bytes) -> str:
         message, reason = choice["message"], choice.get("finish_reason")
         content, refusal = message.get("content"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise BadReply(f"not a chat completion: {shown(body)}") from None
+        raise BadReply(f"not a chat completion: {short_repr(body)}") from None
     if refusal or reason == "content_filter":
-        raise Refused(f"finish_reason {shown(reason)}, refusal {shown(refusal)}")
+        raise Refused(f"finish_reason {short_repr(reason)}, refusal {short_repr(refusal)}")
     if content is None or content == "":
-        raise Refused(f"no text, finish_reason {shown(reason)}")
+        raise Refused(f"no text, finish_reason {short_repr(reason)}")
     if not isinstance(content, str):
-        raise BadReply(f"the content is no text: {shown(body)}")
+        raise BadReply(f"the content is no text: {short_repr(body)}")
     return content
 
 
@@ -58,14 +59,8 @@ def first_model_in(body: bytes) -> str:
     except (ValueError, LookupError, TypeError, RecursionError):
         name = None
     if not isinstance(name, str):
-        raise BadReply(f"not a list of models: {shown(body)}")
+        raise BadReply(f"not a list of models: {short_repr(body)}")
     return name
-
-
-def shown(said: object) -> str:
-    """The beginning of what a server said, for a message."""
-    said = said[:LONGEST_SHOWN] if isinstance(said, str | bytes) else said
-    return repr(said)[:LONGEST_SHOWN]
 
 
 def connected(error: Exception | None) -> bool:

@@ -21,20 +21,22 @@ import threading
 import urllib.error
 import urllib.request
 import weakref
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import tenacity
 
+from r1reward.messages import short_repr
 from r1reward.rewards.judges.cache import ReplyCache
 from r1reward.rewards.judges.client import make_client, post, wait
 from r1reward.rewards.judges.opinion import Opinion, TooManyFailures
-from r1reward.rewards.judges.replies import Nonsense, connected, failure_of, first_model_in, reply_in, shown
+from r1reward.rewards.judges.replies import Nonsense, connected, failure_of, first_model_in, reply_in
 from r1reward.tracking.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class ServerSettings:
         temperature: Of the replies, >= 0.
         max_tokens: Longest reply in tokens, >= 1. A model that thinks before it answers needs hundreds or thousands.
         cache: File that keeps the replies (`ReplyCache`); None: none.
-        max_calls: HTTP requests for replies in the whole life of the client, >= 0; None: no limit.
+        max_calls: HTTP requests for replies that reach a server, in the whole life of the client, >= 0; None: no limit.
     """
 
     base_url: str | None = None
@@ -99,9 +101,13 @@ def check_server(base_url: str | None, timeout: float) -> None:
     Raises:
         ServerDown: There is no connection, or no answer within `timeout` seconds.
     """
-    address = f"{(base_url or OPENAI).rstrip('/')}/models"
+    url = urlsplit(base_url or OPENAI)
+    request = urllib.request.Request(url._replace(netloc=url.netloc.rpartition("@")[2]).geturl().rstrip("/") + "/models")
+    if url.username is not None:  # urllib takes it for a part of the host's name
+        login = f"{unquote(url.username)}:{unquote(url.password or '')}"
+        request.add_unredirected_header("Authorization", f"Basic {b64encode(login.encode()).decode()}")
     try:
-        urllib.request.urlopen(address, timeout=timeout).close()
+        urllib.request.urlopen(request, timeout=timeout).close()
     except urllib.error.HTTPError as error:  # no such list, or a key is wanted: it is there
         error.close()
     except (OSError, HTTPException) as error:
@@ -162,6 +168,7 @@ class Server:
         self._model = settings.model
         self._listing: asyncio.Task | None = None
         self._jobs: dict[tuple[str, Read], _Job] = {}
+        self._calls: set[asyncio.Task] = set()  # under way
         self._collected = False  # something, since the latest `start`
         self._free = asyncio.Semaphore(settings.concurrency)
         self._loop = asyncio.new_event_loop()
@@ -200,7 +207,7 @@ class Server:
     def statistics(self) -> dict[str, int]:
         """Counts since the beginning.
 
-        calls       HTTP requests for replies, also those that failed
+        calls       HTTP requests for replies that reached a server, also those that failed
         cached      prompts answered from the cache
         retries     attempts after the first for one prompt
         shared      rows answered with the work for another row, of the same batch or of one under way
@@ -308,20 +315,36 @@ class Server:
                 return _Answer(Opinion(value))
             client = await asyncio.shield(self._client)
             async with self._free:
-                if settings.max_calls is not None and self._counts["calls"] >= settings.max_calls:
-                    return _Answer(Opinion(None, "budget"), f"all {settings.max_calls} calls (max_calls) are spent")
-                self._counts["calls"] += 1
-                turns = [{"role": "user", "content": prompt}]
-                body = await post(client, request | {"messages": turns}, settings.timeout)
+                body = await self._post(client, request | {"messages": [{"role": "user", "content": prompt}]})
+            if body is None:
+                return _Answer(Opinion(None, "budget"), f"all {settings.max_calls} calls (max_calls) are spent")
             reply = reply_in(body)
             value = read(reply)
             if value is None:
-                raise Nonsense(f"none of the replies asked for: {shown(reply)}")
+                raise Nonsense(f"none of the replies asked for: {short_repr(reply)}")
         except Exception as error:
             return self._failed(error)
         if self._cache:
             self._cache.put(address=address, prompt=prompt, reply=reply, **request)
         return _Answer(Opinion(value))
+
+    async def _post(self, client, request: dict) -> bytes | None:
+        """The body of the answer; None where no call is left. Those under way may find no server, and are then given back."""
+        most = math.inf if self.settings.max_calls is None else self.settings.max_calls
+        while self._counts["calls"] >= most:
+            if not self._calls:
+                return None
+            await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
+        self._counts["calls"] += 1
+        call = self._loop.create_task(post(client, request, self.settings.timeout))
+        self._calls.add(call)
+        try:
+            return await call
+        except Exception as error:
+            self._counts["calls"] -= not connected(error)
+            raise
+        finally:
+            self._calls.discard(call)
 
     async def _ask_for_model(self):
         """Set the model to the first that the server lists; everybody who needs it waits for the same request."""

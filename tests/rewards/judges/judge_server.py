@@ -65,7 +65,7 @@ class JudgeServer:
     Attributes:
         url: For `ServerSettings.base_url`.
         requests: The requests for completions so far, in order.
-        listings: How often the models were listed.
+        listings, listing_headers: How often the models were listed, and the headers, in lower case, of those requests.
         open, connections: Connections that are open now, and all that ever were.
         under_way, peak: Completions being answered now, and at most.
         left: Requests whose client went away before the answer.
@@ -79,6 +79,7 @@ class JudgeServer:
     ):
         self.script, self.models, self._port = script, models, port
         self.requests: list[Request] = []
+        self.listing_headers: list[dict[str, str]] = []
         self.listings = self.open = self.connections = self.under_way = self.peak = self.left = 0
         self._attempts: dict[str, int] = {}
         self._writers: set[asyncio.StreamWriter] = set()
@@ -133,6 +134,7 @@ class JudgeServer:
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
         if head[0].startswith("GET /v1/models"):
             self.listings += 1
+            self.listing_headers.append(headers)
             return await self._send(self.models(self.listings - 1), reader, writer)
         body = json.loads(raw)
         content = body["messages"][0]["content"]

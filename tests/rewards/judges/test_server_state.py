@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import socket
 import threading
 import time
 
@@ -121,6 +122,39 @@ def test_a_budget_counts_every_request(tmp_path):
         opinions = asked(["d", "e"], read_digit)
         assert opinions == [Opinion(None, "budget")] * 2
         assert len(server.requests) == asked.statistics()["calls"] == 4
+
+
+@pytest.mark.parametrize(("prompts", "max_calls"), [(1, 1), (3, 10), (6, 6), (20, 2)])
+def test_calls_that_find_no_server_cost_nothing(prompts, max_calls):
+    """Nobody was asked, however many prompts wait at a time; the server that then comes up is asked `max_calls` times."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    asked = judge(None, base_url=f"http://127.0.0.1:{port}/v1", max_calls=max_calls, batch_timeout=2)
+    names = [str(n) for n in range(prompts)]
+    assert asked(names, read_digit) == [Opinion(None, "connection")] * prompts
+    assert asked.statistics()["calls"] == 0
+    with JudgeServer(lambda r: Answer("1"), port=port) as server:
+        opinions = asked(names, read_digit)
+        assert sorted(opinion.failure or "" for opinion in opinions) == sorted(
+            [""] * min(prompts, max_calls) + ["budget"] * max(0, prompts - max_calls)
+        )
+        assert len(server.requests) == asked.statistics()["calls"] == min(prompts, max_calls)
+
+
+@pytest.mark.parametrize("broken", ["drop", "half"])
+def test_calls_that_break_off_are_spent(broken):
+    with JudgeServer(lambda r: Answer(broken=broken)) as server:
+        asked = judge(server, max_calls=2, attempts=2)
+        assert [opinion.failure for opinion in asked(["a"], read_digit)] == ["connection"]
+        assert asked(["a"], read_digit) == [Opinion(None, "budget")]
+        assert len(server.requests) == asked.statistics()["calls"] == 2
+
+
+def test_a_call_under_way_keeps_its_place_in_the_budget():
+    with JudgeServer(lambda r: Answer("1", delay=0.3)) as server:
+        opinions = judge(server, max_calls=1)(["a", "b", "c"], read_digit)
+        assert sorted(opinion.failure or "" for opinion in opinions) == ["", "budget", "budget"] and len(server.requests) == 1
 
 
 def test_no_calls_at_all_are_a_budget_too():
