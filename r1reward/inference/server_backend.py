@@ -19,7 +19,7 @@ from r1reward.inference.backend import Completion, PromptRejected, Sampling
 from r1reward.models.image_check import ImagesNotSeen, inverted
 from r1reward.rewards.judges.client import make_client, post, wait
 from r1reward.rewards.judges.replies import BadReply, Refused, failure_of, reply_in
-from r1reward.rewards.written import begun, reasoned_in
+from r1reward.rewards.written import text_with_reasoning, with_think_opened
 from r1reward.tracking.redaction import redact
 
 ASKED_AGAIN = ("timeout", "connection", "rate_limited", "server_error", "bad_reply")
@@ -215,7 +215,7 @@ def completion_in(body: bytes) -> Completion:
         BadReply: If it is none.
     """
     try:
-        text, failure = begun(reasoned_in(body) or reply_in(body)), None
+        text, failure = with_think_opened(text_with_reasoning(body) or reply_in(body)), None
     except Refused:
         text, failure = "", "refused"
     tokens = (json.loads(body).get("usage") or {}).get("completion_tokens")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from r1reward.rewards import blocks
 from r1reward.rewards.mathematics import solution_text
 from r1reward.rewards.score import RELEASED, Score, check_semantics, shown
-from r1reward.rewards.spelling import DOUBT, unframed
+from r1reward.rewards.spelling import DOUBT, NO_SUCH, unframed
 
 MAX_CHOICE = 1000  # characters of a choice with the option's text, or of yes or no with its sentence
 
@@ -54,7 +54,8 @@ def _scored(text: str, read: Callable, truth: str) -> Score:
 _IS = r"(?:is|seems|looks|appears|must be|should be|has to be)(?: to be)?"
 _CHOICE = re.compile(
     r"(?:I(?:'d| would| will)? (?:choose|chose|pick|select|go with|think|believe|say)(?: that)?(?: it is| it's)? "
-    r"|(?:it|that|this)(?:'s| is| must be| should be| would be) |(?:definitely|clearly|certainly),? |我?(?:应该|应|会)?选择?\s?)?"
+    r"|(?:it|that|this)(?:'s| is| must be| should be| would be) |(?:definitely|clearly|certainly),? "
+    r"|我?(?:应该|应|会)?选择?\s?)?"
     r"(?:(?:the )?(?:answer|option|choice|letter) )?"
     r"(?P<open>[(\[{]{0,3})(?P<letter>[A-Za-z])(?P<close>[)\]}]{0,3})(?P<rest>.*)",
     re.IGNORECASE,
@@ -64,14 +65,17 @@ _CONFIRMED = re.compile(  # B is the best answer, ...; B, because ...
     rf"(?:[,:]? ?{_IS} (?:clearly |definitely |indeed |obviously )?(?:the |my )?(?:(?:final|single|only|most) )?"
     r"(?:correct|right|best|true|answer|choice|accurate|likely|appropriate|suitable)(?: (?:answer|option|choice|one|fit|match))?"
     r"|,? (?:best |clearly |correctly )?(?:fits|match(?:es)?|describes|corresponds to|answers)(?: [\w' ]{1,60})?(?: best)?"
-    rf"|(?:选项|项)?\s?[是为]?最?正?[确对]的?(?:答案|选项)?|选项|项)(?:$|[.!,;](?: |$)|(?={_REASON})|(?<=[一-龥]))|{_REASON}"
+    rf"|(?:选项|项)?\s?[是为]?最?正?[确对]的?(?:答案|选项)?|选项|项)"
+    rf"(?:$|[.!,;](?: |$)|(?={_REASON})|(?<=[一-龥]))|{_REASON}"
 )
 _SET_OFF = re.compile(  # what may stand between a letter and the option's text; of the weak ones no more than a comma
-    r"(?P<strong>[.:](?: |(?=[A-Z][a-z]|[a-z]{2}|a |[0-9一-龥\"]))|、|(?<=[)\]}]) ?)|(?P<weak> - | ?[–—] ?| ?\((?=[^()]*\)$)|,? )"
+    r"(?P<strong>[.:](?: |(?=[A-Z][a-z]|[a-z]{2}|a |[0-9一-龥\"]))|、|(?<=[)\]}]) ?)"
+    r"|(?P<weak> - | ?[–—] ?| ?\((?=[^()]*\)$)|,? )"
 )
-_VERB = r"(?:is|was|isn't|wasn't|would|could|can|can't|cannot|might|may|must|should|will|seems?|looks|appears|doesn't|does|did|has|be)\b"
+_VERB = r"(?:is|was|isn't|wasn't|would|could|can|can't|cannot|might|may|must|should|will|seems?|doesn't|does|did|has|be)\b"
 _NO_TEXT = re.compile(  # how no option's text begins
-    rf"{_VERB}|(?:and|or|nor|vs|versus|but|to|then|plus|also|as|not|no|if|than|minus|over|more|through)\b|[^\w\"'(]", re.IGNORECASE
+    rf"{_VERB}|(?:and|or|nor|vs|versus|but|to|then|plus|also|as|not|no|if|than|minus|over|more|through)\b|[^\w\"'(]",
+    re.IGNORECASE,
 )
 _ONLY_LETTERS = re.compile(r"(?:(?:[ ,/&+;-]|and|or)*[(\[]?[A-Z][)\].:]?)+")
 _LETTER = r"[(\[]?(?P<letter>[A-Z])\b(?![.'’&-]?\w)"
@@ -119,7 +123,11 @@ def read_option(answer: str) -> Choice:
     named = {next(filter(None, other.groups())).upper() for other in others.finditer(text or rest)} - {letter.upper()}
     if (named and (set_off or confirmed)) or _ONLY_LETTERS.fullmatch(rest):
         return Choice(None, "", "ambiguous")
-    return Choice(letter.upper(), text.removesuffix(")") if "(" in rest[:2] else text, None) if is_read else Choice(None, "", "not_a_choice")
+    return (
+        Choice(letter.upper(), text.removesuffix(")") if "(" in rest[:2] else text, None)
+        if is_read
+        else Choice(None, "", "not_a_choice")
+    )
 
 
 def read_choice(answer: str) -> tuple[str | None, str | None]:
@@ -186,25 +194,20 @@ def yes_no(text: str, solution: str, semantics: str = "strict") -> Score:
 
 _SOMEBODY = r"(?:it|he|she|they|there|this|that|these|those|we|I|you)"
 _BE = r"(?:is|are|was|were|do|does|did|can|could|has|have|had|will|would)"
-_NO_NOUN = r"(?!is\b|was\b|idea|way|clue|doubt|answer|opinion|comment|information|one\b|body|matter|problem|question|evidence|image|picture|photo|more|less|fewer|longer|wonder|reason)"
-_SEEN = r"(?: \w+)? ?(?:visible|present|seen|shown|found|detected|there|depicted|(?:in|on|at|near) [\w ]{1,60})"
+_SET_APART = r"[)}]{0,2}(?:$|(?=[.,;:!](?!\s*[0-9])|\s+-\s|\s?[–—(]))"  # not "No. 1"
+_CLAUSE = rf"(?=\s(?:{_SOMEBODY}|the|an?|both|all|some|my|his|her|its|their|two|because|since)\b|\sis (?:correct|right))"
 _YES_NO = re.compile(
     r"(?:[(\[]?[A-Z][)\].:]\s+)?(?:it is )?[({]{0,2}(?:"  # A. Yes
-    r"(?P<yes>(?:yes|yeah|yep|yup|true)(?:[)}]{0,2}(?=$|[.,;:!]|\s+-\s|\s?[–—(])"
-    rf"|(?=\s(?:{_SOMEBODY}|the|an?|both|all|some|my|his|her|its|their|two|three|because|since|indeed|definitely)\b|\sis (?:the )?(?:correct|right)))"
-    r"|(?:是的?|对的?|有的?|正确)(?=$|[.,!;])|是的(?![吗么话])(?=[一-龥]))"
-    r"|(?P<no>(?:no|nope|nah|false)(?:[)}]{0,2}(?=$|[.,;:!](?!\s*[0-9])|\s+-\s|\s?[–—(])"
-    rf"|(?=\s(?:{_SOMEBODY}|the|an?|both|all|my|his|her|its|their|because|since|definitely)\b|\sis (?:the )?(?:correct|right)))"
-    rf"|(?:no|there (?:is|are|was|were) (?:no|not any|not an?)|there (?:is|are|was|were)n't (?:an?|any)) {_NO_NOUN}(?:\w+ ){{0,3}}?\w+"
-    rf"(?: (?:is|are|was|were|can be){_SEEN}|{_SEEN})?\.?$"
-    r"|(?:不是的?|不对|没有|否|不|错误?|无)(?=$|[.,!;])|没有(?!问题|疑|办法|把握|图|必要)(?=[一-龥]{1,8}$)))"
-    r"(?P<rest>.*)",
+    rf"(?P<yes>(?:yes|yeah|yep|yup|true)(?:{_SET_APART}|{_CLAUSE})|(?:是的?|对的?|有的?|正确)(?=$|[.,!;])"
+    r"|是的(?![吗么话])(?=[一-龥]))"
+    rf"|(?P<no>(?:no|nope|nah|false)(?:{_SET_APART}|{_CLAUSE})|{NO_SUCH.pattern}$"
+    r"|(?:不是的?|不对|没有|否|不|错误?|无)(?=$|[.,!;])|没有(?!问题|疑|办法|把握|图|必要)(?=[一-龥]{1,8}$)))(?P<rest>.*)",
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
     r"\?|吗|\b(?:maybe|perhaps|possibly|probably|unsure|uncertain|unclear|depends|not really|kidding|actually|wait)\b"
-    r"|\b(?:not|n't|cannot|can't|don't|hard|impossible|unable|difficult)(?: be| to| really)? (?:tell|say|know|determined?|judge|decide|sure|certain|clear)\b"
-    r"|不(?:确定|清楚|知道|好说)|可能|也许|大概|无法"
+    r"|\b(?:not|n't|cannot|can't|don't|hard|impossible|unable|difficult)(?: be| to| really)? (?:tell|say|know|determined?|"
+    r"judge|decide|sure|certain|clear)\b|不(?:确定|清楚|知道|好说)|可能|也许|大概|无法"
 )
 _BOTH = re.compile(r"\b(?:yes|true)\b.*\b(?:no|false)\b\s*(?:$|[.,;:!?)/])|\b(?:no|false)\b.*\b(?:yes|true)\b", re.IGNORECASE)
 _CONTRADICTED = {  # by what follows at once: "Yes, it is not", "No, it is"

@@ -21,9 +21,9 @@ def number(text: str, solution: str, semantics: str = "strict", *, tolerance: fl
 
     strict: the answer is one number: 12, -0.5, .5, 1,234.5, 1.5e-3, 1/2, twelve, $5, 50%, 12 cm, `1.5 \\times 10^{-3}`,
     5 million; or a sentence that says one, such as "There are 12 apples." or "about 12". One that denies, leaves open or
-    changes it says none ("not 12", "12 or more", "twice 12"). Compared exactly: 0.10 is 0.1, and 9007199254740993 is not 9007199254740992; nan and infinity
-    are no numbers. A unit may be left out, on either side, but not be another one than the solution's: "12 cm" is 12, 12 cm and
-    12 centimeters, not 12 m. 50% is 50%, 0.5 and 50.
+    changes it says none ("not 12", "12 or more", "twice 12"). Compared exactly: 0.10 is 0.1, and 9007199254740993 is not
+    9007199254740992; nan and infinity are no numbers. A unit may be left out, on either side, but not be another one than the
+    solution's: "12 cm" is 12, 12 cm and 12 centimeters, not 12 m. 50% is 50%, 0.5 and 50.
 
     released: as `numeric_reward`. Python's `float` of the last answer block or else the whole text, and of the solution; not a
     number where that fails ("12 cm", "1,234"). It takes 1_0 for 10, and large numbers that differ in the last digits for equal.
@@ -71,33 +71,59 @@ _SIGNS = {"%": "percent", "$": "dollar", "€": "euro", "£": "pound sterling", 
 _SIGN = re.compile(r" ?([%$€£¥]|['\"](?=$|[\s.,])|[°℃℉] ?[CF]?(?![^\W\d_]))")
 _TIMES = re.compile(r"^[0-9+\-*/×÷(). ]+=(?=[-0-9 ]+$)")  # 6+6=12
 _BEFORE = re.compile(  # what a sentence may say before its number; the last word of it counts: no "twice", no "than"
-    r"(?:|.*(?:\b(?:is|are|was|were|equals|equal to|has|have|had|shows?|contains?|includes|depicts|see|counte?d?|found|total,?|year|"
-    r"total of|measures|costs|weighs|reads|says)|'s|[:=≈~]|[有是为共计到]))\s*"
+    r"(?:|.*(?:\b(?:is|are|was|were|equals|equal to|has|have|had|shows?|contains?|includes|depicts|see|counte?d?|found|total,?|"
+    r"year|total of|measures|costs|weighs|reads|says)|'s|[:=≈~]|[有是为共计到]))\s*"
     r"(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|circa|ca\.|exactly|precisely|only|just|a total of|"
     r"[≈~=:(]|大约|约)\s*)*",
     re.IGNORECASE,
 )
 _WORD = re.compile(r" ?([^\W\d_][^\s\d,;:!?()]*)")
-_NO_NOUN = re.compile(  # what ends the words of which the last is the noun
-    r"(?:in|on|at|of|to|for|from|with|by|near|per|inside|within|visible|present|shown|seen|old|long|tall|wide|high|deep|away|each|"
-    r"total|altogether|overall|outside|here|there|are|is|was|were|that|which|who|and|or|but|because|since|as|out|off|than)$",
-    re.IGNORECASE,
+_BESIDE = (  # words that follow a noun: There are 12 apples in the picture
+    "(?:in|on|at|for|from|with|by|near|inside|within|visible|present|shown|seen|old|long|tall|wide|high|deep|away|each|total|"
+    "altogether|overall|outside|here|there|that|which|who|because|since)"
 )
+_NO_NOUN = re.compile(rf"(?:{_BESIDE}|of|to|per|are|is|was|were|and|or|but|as|out|off|than)$", re.IGNORECASE)
 _CHANGED = re.compile(  # words after a number that make another one of it: 5 times is not 5
-    r"\b(?:hal(?:f|ves)|(?:thir|quar?t|fif|six|seven|eigh|nin|ten)(?:d|er|th)s?|squared|cubed|factorial|times|doubled|tripled|divided|"
+    r"\b(?:hal(?:f|ves)|thirds?|quarters?|(?:fif|six|seven|eigh|nin|ten)ths?|squared|cubed|factorial|times|doubled|tripled|divided|"
     r"multiplied|point|more|less|fewer|too|plus|minus|over|under|short|extra|hundreds?|thousands?|dozens?)\b|"
     r"^(?:分之|以[上下内]|多|余|几|倍|半|成|折|[十百千万亿])",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
-    r"\s*(?:$|[.,;:!)](?:\s|$|(?<=[,;:])).*|(?:in|on|at|for|from|with|by|near|inside|within|visible|present|shown|seen|old|long|tall|wide|"
-    r"high|deep|away|each|total|altogether|overall|outside|here|there|that|which|who|because|since|左右)\b.*"
-    r"|(?:is|are|was|were) (?:visible|present|shown|seen|there|in|on|at|correct|right|the (?:correct |right )?(?:answer|total|number|result))"
-    r"\b.*|%? of .*)",
+    rf"\s*(?:$|[.,;:!)](?:\s|$|(?<=[,;:])).*|{_BESIDE}\b.*|左右.*|of .*"
+    rf"|(?:is|are|was|were) (?:{_BESIDE}|correct|right|the (?:correct |right )?(?:answer|total|number|result))\b.*)",
     re.IGNORECASE,
 )
-_LIGHT = set("so there s is are was were it i see count counted can we have a total of in the answer number about image picture".split())
-_LIGHT |= set("shows contains has exactly approximately only just around roughly nearly almost".split())
+_LIGHT = set(
+    [
+        "so",
+        "there",
+        "s",
+        "is",
+        "are",
+        "was",
+        "were",
+        "it",
+        "i",
+        "see",
+        "count",
+        "counted",
+        "can",
+        "we",
+        "have",
+        "a",
+        "total",
+        "of",
+        "in",
+        "the",
+        "answer",
+        "number",
+        "about",
+        "image",
+        "picture",
+    ]
+)
+_LIGHT |= set(["shows", "contains", "has", "exactly", "approximately", "only", "just", "around", "roughly", "nearly", "almost"])
 
 
 def read_quantity(text: str) -> Quantity | None:
@@ -144,7 +170,12 @@ def _parts(text: str) -> tuple[str, Quantity, str] | None:
         is_glued = unit and rest is not None and text[found.end()] != " " and text[found.end()].isascii()
         if rest is None or (is_glued and not _is_measure(unit)):  # 3D, 5x
             return None
-    if re.search(r"[0-9]", rest) or re.match(r"[^\s.,;:)一-龥]|[.,][^\s]", rest) or _CHANGED.search(unit) or _CHANGED.match(rest.strip()):
+    if (
+        re.search(r"[0-9]", rest)
+        or re.match(r"[^\s.,;:)一-龥]|[.,][^\s]", rest)
+        or _CHANGED.search(unit)
+        or _CHANGED.match(rest.strip())
+    ):
         return None
     power = re.search(r"[+-]?[0-9]+(?= ?\}?$)", found["exponent"] or "")
     value = Fraction(Decimal((found["sign"] or "") + found["digits"].replace(",", "") + (f"e{power[0]}" if power else "")))

@@ -9,11 +9,37 @@ _UNITS = {
     **{"s": "second sec", "min": "minute", "h": "hour hr", "day": "", "week": "", "month": "", "year": "yr"},
     **{"ml": "milliliter mL", "L": "liter l", "N": "newton", "J": "joule", "W": "watt", "V": "volt", "A": "ampere amp"},
     **{"Pa": "pascal", "Hz": "hertz", "K": "kelvin", "mol": "mole", "rad": "radian", "degree": "deg", "percent": "pct"},
-    **{"dollar": "USD 美元", "cent": "", "euro": "EUR 欧元", "pound sterling": "GBP 英镑", "yen": "JPY 日元", "yuan": "CNY RMB 元"},
+    **{
+        "dollar": "USD 美元",
+        "cent": "",
+        "euro": "EUR 欧元",
+        "pound sterling": "GBP 英镑",
+        "yen": "JPY 日元",
+        "yuan": "CNY RMB 元",
+    },
     **{"Ω": "ohm", "celsius": "摄氏度", "fahrenheit": "华氏度"},
 }
-_CHINESE = {"mm": "毫米", "cm": "厘米 公分", "dm": "分米", "m": "米", "km": "千米 公里", "mg": "毫克", "g": "克", "kg": "千克 公斤"}
-_CHINESE |= {"s": "秒", "min": "分钟", "h": "小时", "day": "天", "week": "周", "year": "年", "ml": "毫升", "L": "升", "degree": "度"}
+_CHINESE = {
+    "mm": "毫米",
+    "cm": "厘米 公分",
+    "dm": "分米",
+    "m": "米",
+    "km": "千米 公里",
+    "mg": "毫克",
+    "g": "克",
+    "kg": "千克 公斤",
+}
+_CHINESE |= {
+    "s": "秒",
+    "min": "分钟",
+    "h": "小时",
+    "day": "天",
+    "week": "周",
+    "year": "年",
+    "ml": "毫升",
+    "L": "升",
+    "degree": "度",
+}
 _SQUARES = {"平方米": "m^2", "平方厘米": "cm^2", "平方千米": "km^2", "立方米": "m^3", "立方厘米": "cm^3"}
 _IRREGULAR = {"inches": "in", "feet": "ft"}
 _NAMES = {spelled: unit for unit, names in _UNITS.items() for spelled in (unit, *names.split())}

@@ -146,7 +146,9 @@ _LEAD = re.compile(
 )
 _ALONE = re.compile(r"[)\]]?\s*(?:$|[.,:;!(\n–—-]|(?:because|since|as|due to)\b)")
 _BECAUSE = r"\b(?:because|since|as it|given that|due to)\b|因为"
-_BOTH = re.compile(r"\b(?:both|either|or|tie|equal(?:ly)?|same|beaten|outperformed|inferior|weaker|poor|los(?:es|t)|lacks?)\b|都")
+_BOTH = re.compile(
+    r"\b(?:both|either|or|tie|equal(?:ly)?|same|beaten|outperformed|inferior|weaker|poor|los(?:es|t)|lacks?)\b|都"
+)
 
 
 def choice_in(answer: str) -> int | None:

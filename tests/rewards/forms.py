@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Answers as language models write them: those that say the one right answer, and those that deny, hedge, name two, or say
 something else. By reward and solution; separated by " | " and line ends, a line end within an answer is ⏎.
 """

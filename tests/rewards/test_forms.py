@@ -1,4 +1,4 @@
-"""Every usual spelling of the one right answer earns all; what denies, doubts, names two or says something else earns nothing."""
+"""Every usual spelling of the one right answer earns all; what denies, doubts, names two or says something else, nothing."""
 
 import json
 

@@ -110,8 +110,8 @@ _FINAL = re.compile(
 )
 _SENTENCE = re.compile(r"[^.;!?\n]*[.;!?\n]?")
 _SUPPOSED = re.compile(
-    r"\b(?:if|whether|suppose|assuming|unless|at first|initially|might|may seem|(?:would|could)(?: have)? be(?:en)?|tempted|almost|"
-    r"going to|sounds?)\b"
+    r"\b(?:if|whether|suppose|assuming|unless|at first|initially|might|may seem|(?:would|could)(?: have)? be(?:en)?|tempted|"
+    r"almost|going to|sounds?)\b"
 )
 _CONCEDED = re.compile(r",? ?\b(?:although|though|even though|despite|in spite of|albeit|even if)\b[^,]*(?:,|$)")
 _CLAUSE = re.compile(r"[,:()\"]|\b(?:but|however|whereas|while|because|since|yet|so|and(?= response [12]))\b")
@@ -143,13 +143,16 @@ _CLUE = re.compile(r"[12]\b|both\b|neither\b")
 
 # ---- From a clause to statements
 
-_NEGATION = re.compile(r"\b(?:not|never|no|nothing|far from|hardly|cannot|isn't|wasn't|doesn't|don't|didn't|can't|wouldn't|aren't)\b")
-_DOUBTED = re.compile(r"(?:n't|\b(?:not?|never|nobody|no one|nothing|cannot|hardly|hard|difficult))(?: \w+){0,3} ?$|\bdoubt(?: that)? ?$")
+_NEGATION = re.compile(
+    r"\b(?:not|never|no|nothing|far from|hardly|cannot|isn't|wasn't|doesn't|don't|didn't|can't|wouldn't|aren't)\b"
+)
+_DOUBTED = re.compile(
+    r"(?:n't|\b(?:not?|never|nobody|no one|nothing|cannot|hardly|hard|difficult))(?: \w+){0,3} ?$"
+    r"|\bdoubt(?: that)? ?$"
+)
 _BETTER = r"better|best|preferred|preferable|superior|stronger|winner|wins?|outperforms?|beats?|surpasses|excels|higher|the one"
 _WORSE = r"worse|worst|inferior|weaker|loses?|lower"
-_MORE = (
-    r"more (?!errors|mistakes|hallucinat|wrong|inaccura)\w+|fewer \w+|closer|clearer"
-)
+_MORE = r"more (?!errors|mistakes|hallucinat|wrong|inaccura)\w+|fewer \w+|closer|clearer"
 _LESS = r"(?:less|least) \w+|more (?:errors|mistakes|hallucinat\w+|wrong|inaccura\w+)"
 _RIGHT = "right|correct(?:ly)?|accurate(?:ly)?|faithful(?:ly)?|good|true|fits?|match(?:es)?|agrees?|precise(?:ly)?|consistent"
 _WRONG = (
