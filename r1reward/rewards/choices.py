@@ -63,7 +63,7 @@ _CHOICE = re.compile(
 _REASON = r"(?:[,.:;]? (?:because|since|as|due to|given)\b|[,.]?因为)"
 _CONFIRMED = re.compile(  # B is the best answer, ...; B, because ...
     rf"(?:[,:]? ?{_IS} (?:clearly |definitely |indeed |obviously )?(?:the |my )?(?:(?:final|single|only|most) )?"
-    r"(?:correct|right|best|true|answer|choice|accurate|likely|appropriate|suitable)(?: (?:answer|option|choice|one|fit|match))?"
+    r"(?:correct|right|best|true|answer|choice|accurate|likely|appropriate|suitable)(?: (?:answer|option|choice|one|fit))?"
     r"|,? (?:best |clearly |correctly )?(?:fits|match(?:es)?|describes|corresponds to|answers)(?: [\w' ]{1,60})?(?: best)?"
     rf"|(?:选项|项)?\s?[是为]?最?正?[确对]的?(?:答案|选项)?|选项|项)"
     rf"(?:$|[.!,;](?: |$)|(?={_REASON})|(?<=[一-龥]))|{_REASON}"

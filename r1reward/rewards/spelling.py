@@ -36,8 +36,8 @@ DOUBT = re.compile(
     r"\?|n't\b|\b(?:no|not|never|neither|nor|none|nobody|nothing|cannot|without|hardly|wait|if|whether|unless|except|excluding|"
     r"instead|rather than|other than|(?:any|every)thing but|all but|far from|maybe|perhaps|possibly|probably|might|may be|hard|"
     r"difficult|depends|un(?:sure|certain|clear|likely|able)|doubt\w*|wrong\w*|false\w*|fake|incorrect\w*|inaccura\w+|"
-    r"mistake\w*|errors?|fail\w*|bad|worse|worst|less|least|opposite|reject\w*|discard\w*|avoid\w*|excluded|eliminat\w+|rul(?:e|ed|ing) out"
-    r")\b|[不没错或吗否]|非(?!常)|无法|除了|可能|也许",
+    r"mistake\w*|errors?|fail\w*|bad|worse|worst|less|least|opposite|reject\w*|discard\w*|avoid\w*|excluded|eliminat\w+|"
+    r"rul(?:e|ed|ing) out)\b|[不没错或吗否]|非(?!常)|无法|除了|可能|也许",
     re.IGNORECASE,
 )
 SEEN = (
@@ -48,7 +48,7 @@ NO_SUCH = re.compile(  # No dogs are visible; There is no such object in the ima
     r"(?:(?:there (?:is|are|was|were) |i (?:can )?(?:see|find|found) |the image (?:contains|has|shows) )?(?:no|not any|none of)"
     r"|there (?:is|are|was|were)n't (?:an?|any)) "
     r"(?!is\b|was\b|(?:\w+ )?(?:idea|clue|doubt|way|answer|opinion|comment|information|evidence|matter|problem|one|body|question|"
-    r"reason|fewer|less|more|longer|wonder|image|picture|photo|your)\b)[\w'-]+(?: (?!but|that|is|are|was|were|on)[\w'-]+){0,4}?"
+    r"reason|fewer|less|more|longer|wonder|image|picture|photo)\b)[\w'-]+(?: (?!but|that|is|are|was|were|on)[\w'-]+){0,4}?"
     rf"(?: (?:is|are|was|were|can be))?(?: match\w*| {SEEN})?\.?",
     re.IGNORECASE,
 )
