@@ -14,7 +14,7 @@ MAX_VALUES = 200  # JSON values that it may hold one after another
 NOTHING = ("none", "null", "n/a", "na", "nil", "nothing", "empty", "无", "没有", "不存在", "{}", "")
 
 _SAYS_NOTHING = re.compile(
-    rf"{NO_SUCH.pattern}|(?:none|nothing|not)(?: {SEEN})?|n/a"
+    rf"{NO_SUCH.pattern}|(?:none|nothing|not)(?: {SEEN})?|none of (?:the|these|those) \w+(?: (?:are )?(?:match\w*|{SEEN}))?|n/a"
     rf"|[\w' -]{{1,60}} (?:is|are|was|were)(?: not|n't) (?:{SEEN}|(?:in|on) (?:the|this) (?:image|picture|photo|scene))"
     r"|(?:图中|图片中|图像中|图里)?(?:(?:没有|不存在|未检测到|未找到|未发现)(?!问题|办法|疑|把握|必要)(?:(?!在)[一-龥]){0,10}"
     r"|无(?:(?:任何|此|该|符合|匹配|相关|目标|物体|对象)[一-龥]{0,6})?)",

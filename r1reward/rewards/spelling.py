@@ -45,10 +45,11 @@ SEEN = (
     r"(?: \w+){1,5}| here| anywhere)?"
 )
 NO_SUCH = re.compile(  # No dogs are visible; There is no such object in the image
-    r"(?:(?:there (?:is|are|was|were) |i (?:can )?(?:see|find|found) |the image (?:contains|has|shows) )?(?:no|not any|none of)"
+    r"(?:(?:there (?:is|are|was|were) |i (?:can )?(?:see|find|found) |the image (?:contains|has|shows) )?(?:no|not any)"
     r"|there (?:is|are|was|were)n't (?:an?|any)) "
-    r"(?!is\b|was\b|(?:\w+ )?(?:idea|clue|doubt|way|answer|opinion|comment|information|evidence|matter|problem|one|body|question|"
-    r"reason|fewer|less|more|longer|wonder|image|picture|photo)\b)[\w'-]+(?: (?!but|that|is|are|was|were|on)[\w'-]+){0,4}?"
+    r"(?!is\b|was\b|(?:\w+ )?(?:idea|clue|doubt|way|answer|opinion|comment|information|evidence|matter|problem|one|body|"
+    r"question|reason|fewer|less|more|longer|wonder|image|picture|photo|your)\b)"
+    r"[\w'-]+(?: (?!but|that|is|are|was|were|on)[\w'-]+){0,4}?"
     rf"(?: (?:is|are|was|were|can be))?(?: match\w*| {SEEN})?\.?",
     re.IGNORECASE,
 )
