@@ -21,7 +21,7 @@ from r1reward.inference.backend import Completion, PromptRejected, Sampling
 from r1reward.models.image_check import ImagesNotSeen, inverted
 from r1reward.rewards.judges.client import make_client, post, wait
 from r1reward.rewards.judges.replies import BadReply, Refused, failure_of, reply_in
-from r1reward.rewards.written import begun, reasoned_in
+from r1reward.rewards.written import text_with_reasoning, with_think_opened
 from r1reward.tracking.redaction import redact
 
 ASKED_AGAIN = ("timeout", "connection", "rate_limited", "server_error", "bad_reply")
@@ -279,7 +279,7 @@ def completion_in(body: bytes) -> Completion:
     choice = reply["choices"][0]
     is_kept_back = choice["message"].get("refusal") or choice.get("finish_reason") == "content_filter"
     # A completion that was cut off while it reasoned has a text all the same.
-    text = "" if is_kept_back else begun(reasoned_in(body) or content)
+    text = "" if is_kept_back else with_think_opened(text_with_reasoning(body) or content)
     tokens = (reply.get("usage") or {}).get("completion_tokens")
     return Completion(text, tokens if type(tokens) is int and tokens > 0 else 0, None if text else "refused")
 

@@ -10,8 +10,8 @@
 
 All have the form `f(text, solution, semantics) -> Score`. strict reads the answer block at the end of the text, in which an
 answer may be framed and worded in the usual ways (`r1reward.rewards.spelling`): several answers, or an answer in passing, are
-none. released reads what the functions of
-`grpo_jsonl.py` that each docstring names would read: the first or last answer block, and without one the whole text.
+none. released reads what the functions of `grpo_jsonl.py` that each docstring names would read: the first or last answer
+block, and without one the whole text.
 
 A solution may stand in an answer block, as in VLM-R1. One that cannot be read raises a ValueError, with both semantics. No text
 raises, and all take time linear in its length.
@@ -23,11 +23,11 @@ import unicodedata
 from rapidfuzz.distance import Indel
 
 from r1reward.rewards import blocks, mathematics
-from r1reward.rewards.choices import multiple_choice, read_choice, released_choice, yes_no
+from r1reward.rewards.choices import Choice, multiple_choice, read_option, released_choice, yes_no
 from r1reward.rewards.mathematics import released_text, solution_text
 from r1reward.rewards.numbers import number, read_quantity, released_number
 from r1reward.rewards.score import RELEASED, Score, check_semantics, shown
-from r1reward.rewards.spelling import ascii_signs, unframed
+from r1reward.rewards.spelling import DOUBT, ascii_signs, unframed
 from r1reward.rewards.units import unit_name
 
 REJECTIONS = (
@@ -49,9 +49,9 @@ def exact(text: str, solution: str, semantics: str = "strict") -> Score:
     """1.0 if the answer is the solution letter by letter, else 0.0.
 
     strict: capital and small letters are the same (Unicode case folding), so are runs of white space, the two ways to write an
-    accented letter (NFC), straight and curly quotes, "a" and "the" at the beginning, t-shirt and tshirt, 2 and two. A frame
-    ("**a cat**", "Answer: a cat"), a full stop or exclamation mark at the end and a short beginning of a sentence ("The animal
-    is a cat.") are left out. Not NFKC, which takes 10⁵ for 105.
+    accented letter (NFC), straight and curly quotes, t-shirt and tshirt, ice-cream and ice cream, 2 and two. A frame ("**a
+    cat**", "Answer: a cat"), an article at the beginning, a full stop or exclamation mark at the end and a short beginning of
+    a sentence ("The animal is a cat.") are left out. Not NFKC, which takes 10⁵ for 105.
 
     released: as `all_match_reward`. The last answer block or else the whole text, in small letters, without white space around
     and full stops at the end; other white space must be the same, except for line ends.
@@ -122,8 +122,8 @@ def _normal(text: str, solution: str) -> str:
     return text.removesuffix(".").strip()
 
 
-_SENTENCE = re.compile(r"(?:it|this|that|(?:the|its|my) [^\W\d_]+(?: [^\W\d_]+){0,5}) (?:is|are|was|were|says|reads) (?=\S)")
-_DENIED = re.compile(r"\b(?:not|no|never|wrong|false|incorrect|other|opposite|if|whether|neither)\b|n't")
+_NOUN = r"[^\W\d_]+(?: [^\W\d_]+)?(?: (?:of|in|on|for|from|at) [^\W\d_]+(?: [^\W\d_]+){0,2}){0,2}"
+_SENTENCE = re.compile(rf"(?:it|this|that|(?:the|its|my) {_NOUN})(?:'s| (?:is|are|was|were|says|reads|appears to be)) (?=\S)")
 
 
 def _is_same(answer: str, truth: str) -> bool:
@@ -132,22 +132,21 @@ def _is_same(answer: str, truth: str) -> bool:
         return True
     if len(answer) > MAX_LENGTH_RATIO * len(truth) + 100:
         return False
-    said, true = (_signs(_normal(unframed(text).rstrip("!"), text)) for text in (answer, truth))
+    said, true = (_normal(unframed(text).rstrip("!"), text) for text in (answer, truth))
+    said = ascii_signs(said)
     sentence = _SENTENCE.match(said)
-    if sentence and not _DENIED.search(sentence[0]):
-        said_within = _signs(said[sentence.end() :])
-    else:
-        said_within = said
-    if true in (said, said_within) and true:
+    within = said[sentence.end() :] if sentence and not re.search(rf"{DOUBT.pattern}|\bother\b", sentence[0]) else said
+    if _signs(true) and _signs(true) in (_signs(said), _signs(within)):
         return True
     numbers = read_quantity(said), read_quantity(true)
     return numbers[0] is not None and numbers[0] == numbers[1]
 
 
 def _signs(text: str) -> str:
-    """Without the choice between signs that mean the same."""
-    text = re.sub(r"^(?:a|an) (?=\S)", "the ", ascii_signs(text))
-    return re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", "", text)
+    """Without an article, and without the choice between signs that mean the same."""
+    text = re.sub(r"^(?:an?|the) (?=\S)", "", ascii_signs(text))
+    text = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_]{2})", " ", re.sub(r"(?<![^\W\d_])([^\W\d_])-(?=[^\W\d_]{2})", r"\1", text))
+    return re.sub(r"\s*([(),])\s*", r"\1", text) if text.startswith("(") else text
 
 
 # ---- By the kind of the solution
@@ -159,7 +158,7 @@ def default(text: str, solution: str, semantics: str = "strict") -> Score:
     strict: by the first of these that the solution is.
 
         one capital letter, or a letter in brackets              `multiple_choice`
-        an option with its text (A. The man in red)              the letter, the text, or both
+        an option with its text (A. The man in red)              the letter, the text, or both; initials are taken for one
         yes or no                                                `yes_no`
         a number, alone or with a unit of one word (3 dogs)      `number`
         with a backslash, $...$, ^ or =, or a fraction (1/2)     `mathematics`
@@ -180,8 +179,8 @@ def default(text: str, solution: str, semantics: str = "strict") -> Score:
         return _released_default(text, bare)
     if re.fullmatch(r"[A-Z]\.?|[(\[][A-Za-z][)\]]", bare):
         return multiple_choice(text, solution)
-    if option := _OPTION.fullmatch(bare):
-        return _option(text, option["letter"] or option["bracketed"], option["text"])
+    if _OPTION.match(bare) and (option := read_option(bare)).text:
+        return _option(text, option)
     if bare.lower().removesuffix(".") in ("yes", "no"):
         return yes_no(text, solution)
     is_mathematics = re.search(r"[\\=]|\$.+\$", bare) or re.fullmatch(r"-?[0-9]+ ?/ ?[0-9]+", bare)
@@ -190,34 +189,34 @@ def default(text: str, solution: str, semantics: str = "strict") -> Score:
         return number(text, solution)
     if is_mathematics or "^" in bare:
         return mathematics.mathematics(text, solution)
+    return _like(text, solution)
+
+
+_OPTION = re.compile(r"[A-H][.):、]\s*[^\s.][^.]|[(][A-H][)]")
+
+
+def _like(text: str, solution: str) -> Score:
+    """`fuzzy`, but 0.0 where the numbers differ."""
     score = fuzzy(text, solution)
-    if 0 < score.value < 1 and _numbers(blocks.read_answer(text).answer) != _numbers(bare):
-        return Score(0.0)
-    return score
+    same_numbers = score.value in (0, 1) or _numbers(blocks.read_answer(text).answer) == _numbers(solution)
+    return score if same_numbers else Score(0.0)
 
 
-_OPTION = re.compile(r"(?:(?P<letter>[A-H])[.):、]|[(](?P<bracketed>[A-H])[)])\s*(?P<text>[^\s.][^.].*)", re.DOTALL)
-
-
-def _option(text: str, letter: str, option: str) -> Score:
+def _option(text: str, option: Choice) -> Score:
     """An option with its text: its letter is right, and so is its text; a letter with another text counts as that text."""
     read = blocks.read_answer(text)
     if read.rejection:
         return Score(0.0, read.rejection)
-    truth = _checked_text(option)
-    if _is_same(read.answer, truth):
+    if _is_same(read.answer, _checked_text(option.text)):
         return Score(1.0)
-    said, rejection = read_choice(read.answer)
-    if said != letter:
-        return Score(0.0, rejection)
-    own = _OPTION.fullmatch(unframed(read.answer))
-    if own is None or _is_same(own["text"], truth):
-        return Score(1.0)
-    return fuzzy(f"<answer>{own['text']}</answer>", option)
+    said = read_option(read.answer)
+    if said.letter != option.letter:
+        return Score(0.0, said.rejection)
+    return _like(f"<answer>{said.text}</answer>", option.text) if said.text else Score(1.0)
 
 
 def _numbers(text: str) -> list[str]:
-    return re.findall(r"[0-9]+(?:[.,][0-9]+)*", text)
+    return re.findall(r"-?[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|-?[0-9]+(?:\.[0-9]+)?", text)
 
 
 def _released_default(text: str, solution: str) -> Score:

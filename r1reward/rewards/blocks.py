@@ -52,8 +52,7 @@ def read_blocks(text: str) -> Blocks:
 
 def read_answer(text: str) -> Blocks:
     """One answer block at the end of the text, whatever stands before it: for rewards that leave the reasoning to the format
-    term. The text before is the reasoning. Answer tags may be mentioned in a think block at the beginning, and the answer may
-    be said there in tags before it is given; another answer in tags there is one of several.
+    term. The text before is the reasoning. What stands in answer tags within a think block at the beginning is a thought.
     """
     text = text.strip()
     if not text:
@@ -73,9 +72,6 @@ def read_answer(text: str) -> Blocks:
     if after:
         return Blocks("", "", "text_outside")
     thoughts = text[: max(thought, 0)]
-    said = last_answer(thoughts)
-    if said is not None and said.strip(" .…") not in ("", "and", answer.strip(" .")):
-        return Blocks("", "", "several_answer")
     return Blocks((thoughts + before).strip(), answer.strip())
 
 

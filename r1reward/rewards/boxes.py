@@ -5,11 +5,11 @@
     None, null or []                                  there is nothing to be found
 
 An answer is JSON of these, in a ```json fence or without one; loose reading also takes the other usual spellings: words around
-one answer, several fences or lines of a detection, single quotes, parentheses, other keys (`box`, `name`, x1 to y2), Qwen2-VL's
-(x1,y1),(x2,y2), GLM's tokens, and "There are no such objects". The format rewards and ground truths are read without
-them. Numbers may be negative and may have decimals;
-they are not clipped, so that a box that sticks out of the image loses overlap. Corners are not swapped: a box whose second
-corner is not below and to the right of its first is degenerate.
+one answer that do not deny it, several fences or lines of a detection, single quotes, parentheses, other keys (`box`, `name`,
+x1 to y2), Qwen2-VL's (x1,y1),(x2,y2), GLM's tokens, and "There are no such objects". The format rewards and ground truths are
+read without them. Numbers may be negative and may have decimals; they are not clipped, so that a box that sticks out of the
+image loses overlap. Corners are not swapped: a box whose second corner is not below and to the right of its first is
+degenerate.
 
 Nothing here raises for an answer, and reading takes time linear in its length.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from r1reward.models.coordinates import Box
 from r1reward.rewards.blocks import ANSWER, ANSWER_END
-from r1reward.rewards.box_spelling import json_texts, says_nothing
+from r1reward.rewards.box_spelling import json_values, says_nothing
 
 REJECTIONS = (
     "not_json",  # neither JSON nor None: cut off, or, unless read loosely, text around it
@@ -84,7 +84,7 @@ def read_box(answer: str, loose: bool = True) -> Reading:
         value = _value(answer, loose)
         if value == [] or (loose and value == {}):
             return Reading(())
-        items = value if isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value) else [value]
+        items = _items(value)
         if loose and [len(item) if isinstance(item, list) else 0 for item in items] == [2, 2]:
             items = [items[0] + items[1]]  # (x1, y1), (x2, y2)
         boxes = [_coordinates(item) if isinstance(item, list) else _box_of(item, loose) for item in items[:1]]
@@ -108,12 +108,17 @@ def read_detections(answer: str, loose: bool = True) -> Reading:
         loose: Take all usual spellings, not only JSON (see the module's head).
     """
     try:
-        value = _value(answer, loose)
+        value = _value(answer, loose, is_labelled=True)
         if loose and isinstance(value, dict):
             lists = [
                 member for member in value.values() if isinstance(member, list) and all(isinstance(i, dict) for i in member)
             ]
-            value = lists[0] if len(value) == len(lists) == 1 else value if value else []
+            if len(value) == len(lists) == 1:
+                value = lists[0]
+            elif value and all(isinstance(box, list) for box in value.values()) and not set(value) & set(BOX_KEYS):
+                value = [{"bbox_2d": box, "label": label} for label, boxes in value.items() for box in _items(boxes)]
+            else:
+                value = value or []
         items = value if isinstance(value, list) else [value]
         return Reading(tuple(Detection(_box_of(item, loose), _label_of(item, loose)) for item in items))
     except _Fault as fault:
@@ -170,8 +175,12 @@ def _unwrapped(solution: str) -> str:
     return solution.strip().removeprefix(ANSWER).removesuffix(ANSWER_END)
 
 
-def _value(answer: str, loose: bool):
-    """The value that the answer writes, its numbers as floats; [] for None, a list of the values where there are several."""
+def _value(answer: str, loose: bool, is_labelled: bool = False):
+    """The value that the answer writes, its numbers as floats; [] for None, a list of the values where there are several.
+
+    Args:
+        is_labelled: Bare boxes take the label that stands before them.
+    """
     try:
         return _json(answer)
     except _Fault:
@@ -179,16 +188,24 @@ def _value(answer: str, loose: bool):
             raise
     if says_nothing(answer):
         return []
-    texts = json_texts(answer)
-    if texts is None:
+    values = json_values(answer, _DECODER)
+    if values is None:
         raise _Fault("not_json")
-    values = [_json(text) for text in texts]
-    if len(values) == 1:
-        return values[0]
-    lists = [
-        value if isinstance(value, list) and any(isinstance(i, (list, dict)) for i in value) else [value] for value in values
-    ]
-    return [item for items in lists for item in items]
+    if is_labelled:
+        values = [
+            (label, [{"bbox_2d": box, "label": label} for box in _items(value)] if label and _is_bare(value) else value)
+            for label, value in values
+        ]
+    return values[0][1] if len(values) == 1 else [item for _, value in values for item in _items(value)]
+
+
+def _is_bare(value) -> bool:
+    return isinstance(value, list) and all(isinstance(item, list) for item in _items(value))
+
+
+def _items(value) -> list:
+    """A list's members where it is a list of boxes, and otherwise the value itself, alone."""
+    return value if isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value) else [value]
 
 
 def _json(answer: str):
@@ -198,8 +215,8 @@ def _json(answer: str):
         answer = answer[len(FENCE) : -len(FENCE)].removeprefix("json").strip()
     if answer.casefold() in NOTHING:
         return []
-    try:  # parse_int: an int of a million digits would take quadratic time, or raise
-        return json.loads(answer, parse_int=float, parse_constant=_no_number, object_pairs_hook=_object)
+    try:
+        return _DECODER.decode(answer)
     except (ValueError, RecursionError):
         raise _Fault("not_json") from None
 
@@ -214,6 +231,10 @@ def _object(pairs: list[tuple]) -> dict:
     return members
 
 
+# parse_int: an int of a million digits would take quadratic time, or raise
+_DECODER = json.JSONDecoder(parse_int=float, parse_constant=_no_number, object_pairs_hook=_object)
+
+
 def _box_of(item, loose: bool) -> Box:
     """The box of an object; several keys must hold the same."""
     if not isinstance(item, dict):
@@ -225,6 +246,8 @@ def _box_of(item, loose: bool) -> Box:
         found = [corners] if len(corners) == 4 else lists if len(lists) == 1 and len(lists[0]) == 4 else []
     if not found or (len(found) > 1 and not (loose and all(value == found[0] for value in found))):
         raise _Fault("not_a_box")
+    if loose and isinstance(found[0], dict):
+        return _box_of(found[0], loose)
     return _coordinates(found[0])
 
 

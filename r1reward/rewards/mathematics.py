@@ -29,7 +29,7 @@ from pathlib import Path
 
 from r1reward.rewards import blocks
 from r1reward.rewards.score import RELEASED, Score, check_semantics
-from r1reward.rewards.spelling import NUMBER_WORDS, closing_brace, unframed
+from r1reward.rewards.spelling import closing_brace, in_digits, unframed
 
 REJECTIONS = (
     "too_long",  # more than MAX_LENGTH characters (released: MAX_RELEASED_LENGTH)
@@ -131,8 +131,8 @@ def expression(answer: str) -> str:
     text, before = answer, None
     while text != before:
         before, text = text, unframed(_FRAME.sub("", text.strip().strip("*`").replace(r"\$", "")).strip())
-    word = text.lower()
-    return str(NUMBER_WORDS[word]) if word in NUMBER_WORDS else text
+    digits = in_digits(text)
+    return digits if digits.isdecimal() else text
 
 
 # ---- The worker

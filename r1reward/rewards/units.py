@@ -17,35 +17,34 @@ _UNITS = {
         "yen": "JPY 日元",
         "yuan": "CNY RMB 元",
     },
-    **{"Ω": "ohm"},
+    **{"Ω": "ohm", "celsius": "摄氏度", "fahrenheit": "华氏度"},
 }
 _CHINESE = {
-    "毫米": "mm",
-    "厘米": "cm",
-    "分米": "dm",
-    "米": "m",
-    "千米": "km",
-    "公里": "km",
-    "毫克": "mg",
-    "克": "g",
-    "千克": "kg",
+    "mm": "毫米",
+    "cm": "厘米 公分",
+    "dm": "分米",
+    "m": "米",
+    "km": "千米 公里",
+    "mg": "毫克",
+    "g": "克",
+    "kg": "千克 公斤",
 }
 _CHINESE |= {
-    "公斤": "kg",
-    "秒": "s",
-    "分钟": "min",
-    "小时": "h",
-    "天": "day",
-    "周": "week",
-    "年": "year",
-    "毫升": "ml",
-    "升": "L",
+    "s": "秒",
+    "min": "分钟",
+    "h": "小时",
+    "day": "天",
+    "week": "周",
+    "year": "年",
+    "ml": "毫升",
+    "L": "升",
+    "degree": "度",
 }
-_CHINESE |= {"度": "degree", "平方米": "m^2", "平方厘米": "cm^2", "平方千米": "km^2", "立方米": "m^3", "立方厘米": "cm^3"}
+_SQUARES = {"平方米": "m^2", "平方厘米": "cm^2", "平方千米": "km^2", "立方米": "m^3", "立方厘米": "cm^3"}
 _IRREGULAR = {"inches": "in", "feet": "ft"}
 _NAMES = {spelled: unit for unit, names in _UNITS.items() for spelled in (unit, *names.split())}
 _NAMES |= {f"{name}s": unit for name, unit in _NAMES.items() if len(name) > 1} | _IRREGULAR
-_NAMES |= {name: unit for name, unit in _CHINESE.items() if "^" not in unit}
+_NAMES |= {name: unit for unit, names in _CHINESE.items() for name in names.split()}
 _NAMES |= {name.replace("meter", "metre").replace("liter", "litre"): unit for name, unit in _NAMES.items()}
 
 _SIGN = re.compile(r"(?:(?P<degree>\^\s*\{?\s*\\circ\s*\}?)|(?P<percent>\\?%))$")
@@ -71,13 +70,17 @@ def split_unit(latex: str) -> tuple[str, str]:
 
 def unit_name(words: str) -> str:
     """A unit in its short spelling; empty if the words are none: "square feet" -> ft^2, "meters per second" -> m/s."""
-    if words.strip() in _CHINESE:
-        return _CHINESE[words.strip()]
+    words = re.sub(r"^degrees? (?=[CcFf](?:elsius|ahrenheit)?$)", "°", words.strip())
+    if words in _SQUARES:
+        return _SQUARES[words]
+    if words.startswith("°"):
+        return {"c": "celsius", "f": "fahrenheit"}.get(words[1:].strip()[:1].lower(), "degree")
     parts = []
-    for part in re.split(r"\s*/\s*|\s+per\s+", words.strip()):
+    for part in re.split(r"\s*/\s*|\s+per\s+", words):
         found = re.fullmatch(r"(?:(square|sq|cubic|cu)\.?\s+)?([^\W\d_]+)\.?(?:\^?\{?([23])\}?)?", part)
-        if not found or found[2] not in _NAMES:
+        name = found and (found[2] if found[2] in _NAMES else found[2].lower())  # CM, Meters
+        if name not in _NAMES or (len(name) == 1 and name != found[2]):
             return ""
         power = found[3] or {"s": "2", "c": "3"}.get((found[1] or "-")[0])
-        parts.append(_NAMES[found[2]] + (f"^{power}" if power else ""))
+        parts.append(_NAMES[name] + (f"^{power}" if power else ""))
     return "/".join(parts)

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from r1reward.rewards import blocks
 from r1reward.rewards.blocks import ANSWER, ANSWER_END, THINK, THINK_END, concluding_answer, read_blocks, tag_fault
-from r1reward.rewards.spelling import unframed
+from r1reward.rewards.judges.rule import conclusion, with_numbers
+from r1reward.rewards.spelling import DOUBT, unframed
 
 PATTERNS = ("strict", "released")
 
@@ -124,49 +125,58 @@ def _last_number(text: str) -> int | None:
 MAX_CHOICE = 500  # characters of an answer: a choice, perhaps with a sentence about it
 
 _WORDS = {"one": 1, "two": 2, "first": 1, "second": 2, "1st": 1, "2nd": 2, "former": 1, "latter": 2, "一": 1, "二": 2}
-_NOUN = "(?:responses?|answers?|options?|candidates?|assistants?|repl(?:y|ies)|choices?|outputs?|models?)"
-_NAMED = re.compile(
-    rf"\b{_NOUN}\s*(?:number\b|no\.|[#:_])?\s*[(\[]?(?P<number>1|2|one\b|two\b)(?![\w]|\.[0-9])"
-    rf"|\bthe\s+(?P<ordinal>first|second|1st|2nd|former|latter)\b|\b(?P<adjective>first|second|1st|2nd)\s+(?:one|{_NOUN})\b"
-    r"|(?:回答|回复|回应|答案|响应|答复|选项|选择|选)\s*(?P<chinese>[12一二])|第\s*(?P<counted>[12一二])"
+_BARE = re.compile(  # a word only alone: "one is better" is not response 1
+    r"[#(\[]{0,2}\s?(?:(?P<digit>[12])(?:\.0+)?[)\]]{0,2}(?=\s*[,:;!(\n–—>是]|\.(?!\d)|\s+(?:-|is|was|wins|because|since|as)\s|更|比|\s*$)"
+    r"|(?P<word>one|two|first|second|1st|2nd|former|latter|一|二)[)\]]{0,2}[.!]?$)"
 )
-_BARE = re.compile(
-    r"[#(\[]?\s*(?P<number>1|2|one|two|first|second|1st|2nd|一|二)(?:\.0+)?[)\]]?"
-    r"(?=$|\s*[,:;(\n–—]|\.(?!\d)|\s+-\s|\s+(?:is|was|wins|because|since)\b|更|比较|\s*是)"
+_DIGITS = [  # that stand for a response, in small letters
+    (re.compile(r"(?<![\w.])([12])(?= (?:is|was|has|does|wins)\b)"), r"response \1"),
+    (re.compile(r"\b(choose|chose|pick|select|prefer|with|it is|it's) ([12])(?=$|[.,;!]| because)"), r"\1 response \2"),
+    (
+        re.compile(r"\b(?:better|best|winner|preferred|choice|preference|pick)(?: \w+)?(?: is|:) ([12])(?=$|[.,;!]| because)"),
+        r"better is response \1",
+    ),
+    (re.compile(r"response ([12]) ?> ?(?:response )?(?!\1)([12])$"), r"response \1 is better than response \2"),
+]
+_NAMED = re.compile(r"response ([12])(?!\.?\d|\w)")
+_LEAD = re.compile(
+    r"(?:(?:so|therefore|thus|hence|overall|finally|in conclusion|in summary)[ ,:]+)*"
+    r"(?:(?:it(?:'s| is| would be| must be)|i(?:'d| would| will)? (?:say|think|believe)|"
+    r"(?:the |my |final )?(?:choice|verdict|winner|preference|pick|preferred|better|best)(?: response)?(?: is)?)[ ,:]+)?"
 )
-_DIGITS = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?")
-_BECAUSE = re.compile(r"\b(?:because|since|as it|given that|due to)\b|因为")
-_DOUBT = re.compile(
-    r"\?|n't\b|\b(?:not|no|never|neither|nor|none|both|either|or|if|unless|unsure|uncertain|tie|equal(?:ly)?|same|wait|cannot|"
-    r"wrong|worse|worst|incorrect|inferior|weaker|bad|poor|false|inaccurate|reject\w*|errors?|mistakes?|mistaken|fail\w*|"
-    r"hallucinat\w*|loses|lost)\b|不|没|都|差|错|或|非|相同|一样"
+_ALONE = re.compile(r"[)\]]?\s*(?:$|[.,:;!(\n–—-]|(?:because|since|as|due to)\b)")
+_BECAUSE = r"\b(?:because|since|as it|given that|due to)\b|因为"
+_BOTH = re.compile(
+    r"\b(?:both|either|or|tie|equal(?:ly)?|same|beaten|outperformed|inferior|weaker|poor|los(?:es|t)|lacks?)\b|都"
 )
 
 
 def choice_in(answer: str) -> int | None:
     """The response that the inside of an answer block names, 1 or 2; None if it names both or neither, denies, doubts or asks.
 
-    One of the two is named by its number or as the first or second, bare or in a sentence; a reason may follow ("2, because
-    it is right"). Other numbers may stand beside "response 2", but not beside a bare 2.
+    One of the two is named alone, by its number or as the first or second, and a reason may follow ("2, because it is right");
+    or in a sentence that concludes in its favour (`conclusion`, the embedded judge's reading): "Response 2 is better than
+    response 1". Other numbers may stand beside "response 2", but not beside a bare 2.
     """
     text = unframed(answer)
     if len(text) > MAX_CHOICE:
         return None
-    text = text.replace("*", "").lower().replace("、", ",")
-    if _DOUBT.search(_BECAUSE.split(text, maxsplit=1)[0]):
-        return None
-    named = {_value(found) for found in _NAMED.finditer(text)}
+    text = text.replace("*", "").lower().strip()
     bare = _BARE.match(text)
-    named |= {_value(bare)} if bare else set()
-    numbers = {found[0] for found in _DIGITS.finditer(text)}
-    if len(named) != 1:
+    if bare:
+        text = f"response {bare['digit'] or _WORDS[bare['word']]}{text[bare.end() :]}"
+    text = " ".join(with_numbers(text).split())
+    for pattern, named in _DIGITS:
+        text = pattern.sub(named, text)
+    named = _NAMED.search(text)
+    if not named:
         return None
-    (choice,) = named
-    if str(3 - choice) in numbers or (bare and numbers - {str(choice), f"{choice}.0"}):
+    choice, lead, rest = int(named[1]), text[: named.start()], text[named.end() :]
+    claim = re.split(rf"{_BECAUSE}|(?:[,;.]|\b(?:and|while|whereas|but))(?: \w+)? response {3 - choice}\b", text, maxsplit=1)[0]
+    numbers = set(re.findall(r"[0-9]+", _NAMED.sub("", claim))) - {named[1]}
+    if DOUBT.search(claim) or _BOTH.search(claim) or (numbers and bare) or str(3 - choice) in numbers:
         return None
-    return choice
-
-
-def _value(found: re.Match) -> int:
-    (said,) = (part for part in found.groupdict().values() if part)
-    return _WORDS.get(said) or int(said)
+    said = conclusion(text)
+    if said is None and {found[1] for found in _NAMED.finditer(text)} == {named[1]}:
+        return choice if _LEAD.fullmatch(lead) and _ALONE.match(rest) else None
+    return choice if said == choice else None

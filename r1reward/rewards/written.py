@@ -46,7 +46,7 @@ def opening_of_text(prompt: str) -> str:
     return found[0] if found else ""
 
 
-def whole(message: Mapping, opening: str = "") -> str:
+def full_text(message: Mapping, opening: str = "") -> str:
     """The text of an assistant's message, reasoning included. A think block is closed only where an answer follows.
 
     Args:
@@ -77,16 +77,16 @@ def after_opening(text: str, opening: str) -> str:
     return rest
 
 
-def reasoned_in(body: bytes) -> str:
+def text_with_reasoning(body: bytes) -> str:
     """The whole text of a server's reply whose reasoning stands beside its content; empty where none does."""
     try:
         message = json.loads(body)["choices"][0]["message"]
-        return whole(message) if any(message.get(name) for name in REASONING) else ""
+        return full_text(message) if any(message.get(name) for name in REASONING) else ""
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""  # whoever reads the content says what is wrong
 
 
-def begun(text: str) -> str:
+def with_think_opened(text: str) -> str:
     """A text from a server, whose chat template is not known here: it opened a think block that ends without beginning."""
     before, end, _ = text.partition(THINK_END)
     return THINK + text if end and THINK not in before else text
@@ -94,7 +94,7 @@ def begun(text: str) -> str:
 
 def text_of(completion: str | list[Mapping]) -> str:
     """The text of one of TRL's completions: a conversation whose first message is the policy's, or a text."""
-    return completion if isinstance(completion, str) else whole(completion[0])
+    return completion if isinstance(completion, str) else full_text(completion[0])
 
 
 def texts_of(completions: list) -> list[str]:

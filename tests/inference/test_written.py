@@ -13,7 +13,7 @@ from r1reward.inference.unreadable import LEAST, Unreadable, UnreadableWatch
 from r1reward.models.loading import ModelSettings, load_model, load_processor
 from r1reward.models.tiny import build_model, build_processor, tokenizer_corpus
 from r1reward.rewards.verdict import parse
-from r1reward.rewards.written import after_opening, opening, opening_of_text, text_of, whole
+from r1reward.rewards.written import after_opening, full_text, opening, opening_of_text, text_of
 
 CHATML = (
     "{%- for message in messages -%}<|im_start|>{{ message['role'] }}\n"
@@ -65,7 +65,7 @@ def test_a_prompt_that_mentions_the_tags_opens_nothing():
     ],
 )
 def test_a_message_is_written_as_a_whole(message, expected):
-    assert whole(message, "<think>") == expected
+    assert full_text(message, "<think>") == expected
     assert text_of("a text") == "a text"
 
 

@@ -93,8 +93,8 @@ Response 2 is better because it does not invent a dog. | Response 2: it counts a
 \uff12 | \u7b2c\u4e8c\u4e2a\u56de\u7b54\u66f4\u597d |
 \u56de\u7b542\u66f4\u597d\u3002 | \u7b54\u6848\u662f2\u3002 | \u56de\u7b54\u4e8c"""
 NO_CHOICE = """ | 0 | 3 | 12 | 1.5 | -2 | 2/10 |
-2 > 1 | 1 and 2 | 2, or 1 | Not 2 but 1 | not 2 | Neither response 2 nor 1 | both | neither of them |
-Response 2 is better than Response 1 | Response 2 is worse | Response 2 is wrong. |
+1 and 2 | 2, or 1 | Not 2 but 1 | not 2 | Neither response 2 nor 1 | both | neither of them |
+Response 2 is worse | Response 2 is wrong. |
 Response 2? | If response 2 | two cats | 1 cat |
 I would rather not say. | Response 12 | 1. Wait, 2 | the image | Response 2 isn't better"""
 

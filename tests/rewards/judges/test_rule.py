@@ -73,6 +73,23 @@ SENTENCES = [
     ("| | Response 1 | Response 2 |\n| Detail | 4 | 9 |\n\nResponse 2 is better.", 2),
     ("\u7efc\u4e0a\u6240\u8ff0\uff0c\u56de\u7b542\u66f4\u597d\u3002", 2),
     ("\u56de\u7b541\u4e0d\u6b63\u786e\uff0c\u56de\u7b542\u6b63\u786e\u3002", 2),
+    # faultless, wished for, tempting, undecided
+    ("Response 1 has no errors.", 1),
+    ("Response 1 is free of mistakes, Response 2 is not.", 1),
+    ("Response 2 has less errors.", 2),
+    ("Nobody would prefer Response 2.", 1),
+    ("There is no reason to prefer Response 2.", 1),
+    ("There is no doubt that response 2 is better.", 2),
+    ("Response 2 would have been better with more detail.", None),
+    ("I was tempted to choose Response 2.", None),
+    ("I was going to choose Response 2.", None),
+    ("Response 1 is far from correct.", 2),
+    ("Response 2 sounds better. However, it is wrong.", None),
+    ("Response 2 looks better, but it is wrong.", None),
+    ("Response 1 and Response 2 are equally good.", None),
+    ("Response 1 and Response 2 are both correct.", None),
+    ("Responses 1 and 2 are correct.", None),
+    ("\u56de\u7b541\u548c\u56de\u7b542\u90fd\u6b63\u786e\u3002", None),
     # no conclusion
     ("", None),
     ("The circle is red.", None),
@@ -105,13 +122,11 @@ def test_responses_named_in_words(text, favoured):
 
 
 def test_written_reasonings(shared_cases):
-    """Of those with a side 85 % are read right and 2 % the wrong way round; of the others 1 in 9 gets a side."""
+    """Of the 42 with a side one may stay unread; none is read the wrong way round, and none is given a side that it lacks."""
     cases = json.loads((shared_cases / "judge_reasonings.json").read_text())
     read = [(case["human"], conclusion(case["reasoning"]) or 0) for case in cases]
-    sided = [said == human for human, said in read if human]
-    assert sum(sided) >= 0.85 * len(sided)
-    assert sum(human != 0 and said == 3 - human for human, said in read) <= 0.02 * len(sided)
-    assert sum(human == 0 and said != 0 for human, said in read) <= (len(read) - len(sided)) / 9
+    assert sum(said == human for human, said in read if human) >= 41
+    assert [(human, said) for human, said in read if said not in (0, human)] == []
 
 
 def test_judge_compares_with_the_choice():
