@@ -71,7 +71,8 @@ _SIGNS = {"%": "percent", "$": "dollar", "€": "euro", "£": "pound sterling", 
 _SIGN = re.compile(r" ?([%$€£¥]|['\"](?=$|[\s.,])|[°℃℉] ?[CF]?(?![^\W\d_]))")
 _TIMES = re.compile(r"^[0-9+\-*/×÷(). ]+=(?=[-0-9 ]+$)")  # 6+6=12
 _BEFORE = re.compile(  # what a sentence may say before its number; the last word of it counts: no "twice", no "than"
-    r"(?:|.*(?:\b(?:is|are|was|were|equals|equal to|has|have|had|shows?|contains?|includes|depicts|see|counte?d?|found|total,?|to be|in|"
+    r"(?:|.*(?:\b(?:is|are|was|were|equals|equal to|has|have|had|shows?|contains?|includes|depicts|see|"
+    r"counte?d?|found|total,?|to be|in|"
     r"year|total of|measures|costs|weighs|reads|says)|'s|[:=≈~]|[有是为共计到]))\s*"
     r"(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|circa|ca\.|exactly|precisely|only|just|a total of|"
     r"[≈~=:(]|大约|约)\s*)*",
