@@ -71,7 +71,8 @@ _SIGNS = {"%": "percent", "$": "dollar", "€": "euro", "£": "pound sterling", 
 _SIGN = re.compile(r" ?([%$€£¥]|['\"](?=$|[\s.,])|[°℃℉] ?[CF]?(?![^\W\d_]))")
 _TIMES = re.compile(r"^[0-9+\-*/×÷(). ]+=(?=[-0-9 ]+$)")  # 6+6=12
 _BEFORE = re.compile(  # what a sentence may say before its number; the last word of it counts: no "twice", no "than"
-    r"(?:|.*(?:\b(?:is|are|was|were|equals|equal to|has|have|had|shows?|contains?|includes|depicts|see|counte?d?|found|total,?|"
+    r"(?:|.*(?:\b(?:is|are|was|were|equals|equal to|has|have|had|shows?|contains?|includes|depicts|see|"
+    r"counte?d?|found|total,?|to be|in|"
     r"year|total of|measures|costs|weighs|reads|says)|'s|[:=≈~]|[有是为共计到]))\s*"
     r"(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|circa|ca\.|exactly|precisely|only|just|a total of|"
     r"[≈~=:(]|大约|约)\s*)*",
@@ -82,7 +83,7 @@ _BESIDE = (  # words that follow a noun: There are 12 apples in the picture
     "(?:in|on|at|for|from|with|by|near|inside|within|visible|present|shown|seen|old|long|tall|wide|high|deep|away|each|total|"
     "altogether|overall|outside|here|there|that|which|who|because|since)"
 )
-_NO_NOUN = re.compile(rf"(?:{_BESIDE}|of|to|per|are|is|was|were|and|or|but|as|out|off|than)$", re.IGNORECASE)
+_NO_NOUN = re.compile(rf"(?:{_BESIDE}|of|to|are|is|was|were|and|or|but|as|out|off|than)$", re.IGNORECASE)
 _CHANGED = re.compile(  # words after a number that make another one of it: 5 times is not 5
     r"\b(?:hal(?:f|ves)|thirds?|quarters?|(?:fif|six|seven|eigh|nin|ten)ths?|squared|cubed|factorial|times|doubled|tripled|divided|"
     r"multiplied|point|more|less|fewer|too|plus|minus|over|under|short|extra|hundreds?|thousands?|dozens?)\b|"

@@ -19,7 +19,7 @@ RIGHT = {
     """,
     ("verdict", "2"): """
         The better response is 2. | Response 2 is better than Response 1 | 2 > 1 | [[2]] | Response 2: it is not wrong
-        Response 2 better matches the picture. | It's Response 2. | The second one wins | Response 2 is the best answer.
+        Response 2 better matches the picture. | It's Response 2. | Preferred: Response 2 | The second one wins | Answer 2 is correct and Answer 1 is wrong. | Response 2 is the best answer.
     """,
     ("multiple_choice", "B"): """
         It's B | B选项 | B：狗 | B.The dog | It is B. | It should be B. | The answer would be B. | I would go with B. | My answer is B.
@@ -52,6 +52,8 @@ RIGHT = {
     """,
     ("number", "1"): "一个 | one | One dog | There is one dog. | There is 1 dog in the image. | 1 dog, which is brown",
     ("number", "0.5"): "half | a half | one half | 1/2 | 0.5 | .5 | 50%",
+    ("number", "12 km/h"): "12 km/h | 12 kilometers per hour | 12",
+    ("number", "2005"): "2005 | in 2005 | It was in 2005. | The year 2005 | 2005.",
     ("number", "-5"): "minus 5 | negative 5 | negative five | -5 | −5 | It is minus 5. | -5 degrees",
     ("number", "105"): "one hundred and five | one hundred five | 105 | 一百零五",
     ("number", "2500"): "two thousand five hundred | 2,500 | 2500 | 2.5 thousand | two thousand and five hundred",
