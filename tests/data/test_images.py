@@ -273,7 +273,7 @@ def test_a_skipped_image_is_grey_and_warned_of_once(tmp_path, caplog):
         f"skipped, as data.on_bad_image=skip asks: row 'b': {tmp_path}/b.png: file is missing"
     ]
     images.count(2)
-    with pytest.raises(BadImage, match="3 prompts skipped for bad images, more than 2; .*max_bad_images; the last .*b.png"):
+    with pytest.raises(BadImage, match="3 prompts skipped.* more than 2.*max_bad_images.*b.png"):
         images.count(1)
     again = BadImages("skip", most=2)
     again.load_state_dict(images.state_dict())

@@ -9,6 +9,8 @@ import logging
 import random
 import sys
 import zlib
+from collections.abc import Callable
+from contextvars import ContextVar
 
 import tenacity
 
@@ -17,6 +19,8 @@ from r1reward.rewards.judges.replies import BadReply, OtherHost, failure_of
 LARGEST_REPLY = 4 * 2**20  # bytes; a verdict of 32,000 tokens with its reasoning has a few hundred thousand
 KEEP_ALIVE = 4.0  # seconds that an idle connection is kept; vLLM and others (uvicorn) close it after 5
 FIRST_WAIT, LONGEST_WAIT, JITTER = 0.25, 8.0, 0.25  # seconds before another attempt: doubled each time, plus up to JITTER
+
+_ON_SENT: ContextVar[Callable[[], None] | None] = ContextVar("what is called when a request goes out", default=None)
 
 _backoff = tenacity.wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + tenacity.wait_random(0, JITTER)
 
@@ -39,6 +43,16 @@ def make_client(base_url: str, key: str, timeout: float, concurrency: int):
     # How many connections there are is bounded by the caller's semaphore; the pool need not queue a second time.
     limits = http.Limits(max_connections=None, max_keepalive_connections=concurrency, keepalive_expiry=KEEP_ALIVE)
 
+    async def announce(request):
+        on_sent = _ON_SENT.get()
+
+        async def trace(event, info):
+            if event.endswith("send_request_headers.started"):
+                on_sent()
+
+        if on_sent is not None:
+            request.extensions["trace"] = trace
+
     async def guard(response):
         _refuse_other_host(response)
         encoding = response.headers.pop("content-encoding", "identity").strip().lower()
@@ -50,19 +64,26 @@ def make_client(base_url: str, key: str, timeout: float, concurrency: int):
         timeout=timeout,
         max_retries=0,
         default_headers={"Accept-Encoding": "gzip, deflate"},
-        http_client=openai.DefaultAsyncHttpxClient(limits=limits, event_hooks={"response": [guard]}),
+        http_client=openai.DefaultAsyncHttpxClient(limits=limits, event_hooks={"request": [announce], "response": [guard]}),
     )
     _ = client.chat.completions, client.models  # modules that are imported on first use
     return client
 
 
-async def post(client, request: dict, timeout: float) -> bytes:
-    """The body of the answer to a request for a chat completion.
+async def post(client, request: dict, timeout: float, on_sent: Callable[[], None] | None = None) -> bytes:
+    """The body of the answer to a request for a chat completion; in a task of its own.
+
+    Args:
+        client: Of `make_client`.
+        request: Arguments of the completion.
+        timeout: Seconds for the whole call.
+        on_sent: Called once there is a connection and the request goes out: from then on a server may have been asked.
 
     Raises:
         TimeoutError: It is not there after `timeout` seconds; the client's own limit is per read, and a trickle never ends.
         Exception: Whatever `replies.failure_of` names.
     """
+    _ON_SENT.set(on_sent)
     async with asyncio.timeout(timeout):
         response = await client.chat.completions.with_raw_response.create(**request)
         return response.http_response.content

@@ -336,14 +336,13 @@ class Server:
                 return None
             await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
         self._counts["calls"] += 1
-        call = self._loop.create_task(post(client, request, self.settings.timeout))
+        sent = []
+        call = self._loop.create_task(post(client, request, self.settings.timeout, lambda: sent.append(True)))
         self._calls.add(call)
         try:
             return await call
-        except Exception as error:
-            self._counts["calls"] -= not connected(error)
-            raise
         finally:
+            self._counts["calls"] -= not sent
             self._calls.discard(call)
 
     async def _ask_for_model(self):
