@@ -34,19 +34,20 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of published sample data: R1REWARD_SHARED_DATA, or shared/data beside the checkout."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("R1REWARD_SHARED_DATA") or default)
-    if not folder.is_dir():
-        pytest.skip("no shared data beside the checkout; point R1REWARD_SHARED_DATA at a folder that holds it")
-    return folder
+    """The folder of published sample data."""
+    return _shared("data")
 
 
 @pytest.fixture(scope="session")
 def shared_cases() -> Path:
-    """The folder of small inputs that once failed: R1REWARD_SHARED_CASES, or shared/cases beside the checkout."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "cases"
-    folder = Path(os.environ.get("R1REWARD_SHARED_CASES") or default)
+    """The folder of small inputs that once failed."""
+    return _shared("cases")
+
+
+def _shared(name: str) -> Path:
+    """The folder that R1REWARD_SHARED_<NAME> names, or shared/<name> beside the checkout."""
+    variable = f"R1REWARD_SHARED_{name.upper()}"
+    folder = Path(os.environ.get(variable) or Path(__file__).resolve().parents[2] / "shared" / name)
     if not folder.is_dir():
-        pytest.skip("no shared cases beside the checkout; point R1REWARD_SHARED_CASES at a folder that holds them")
+        pytest.skip(f"no shared/{name} beside the checkout; point {variable} at a folder that holds it")
     return folder
