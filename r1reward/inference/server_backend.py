@@ -20,7 +20,7 @@ from r1reward.data.rows import ImageSource, Row
 from r1reward.inference.backend import Completion, PromptRejected, Sampling
 from r1reward.models.image_check import ImagesNotSeen, inverted
 from r1reward.rewards.judges.client import make_client, post, wait
-from r1reward.rewards.judges.replies import BadReply, Refused, failure_of, reply_in
+from r1reward.rewards.judges.replies import BadReply, OtherHost, Refused, failure_of, reply_in
 from r1reward.rewards.written import text_with_reasoning, with_think_opened
 from r1reward.tracking.redaction import redact
 
@@ -184,7 +184,9 @@ class ServerBackend:
                         body = await self._post(client, request)
                     return read(body)
         except Exception as error:
-            kind, said = failure_of(error)[0], redact(f"{error}".replace(self._key, "***"))[:300]
+            kind = failure_of(error)[0]
+            why = error.__cause__ if isinstance(error.__cause__, BadReply | OtherHost) else error  # inside a connection's error
+            said = redact(f"{why}".replace(self._key, "***"))[:300]
             of_the_prompt = getattr(error, "status_code", None) in OF_THE_PROMPT
             of_the_prompt &= not any(name in said for name in asked_for(request))
             if kind == "rejected" and of_the_prompt:

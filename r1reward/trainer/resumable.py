@@ -31,6 +31,11 @@ from r1reward.trainer.randomness import random_states, set_random_states
 from r1reward.trainer.shared_prefix import SharedPrefixTrainer
 from r1reward.trainer.tree import load_tree, save_tree
 
+# With several processes on a CPU, transformers 5.17 restores optimisers to "cpu:0", a place that torch 2.13 does not know.
+torch.serialization.register_package(
+    30, lambda storage: None, lambda storage, location: storage if location.startswith("cpu:") else None
+)
+
 REFERENCE = "reference"  # folder of the reference model inside a checkpoint
 
 

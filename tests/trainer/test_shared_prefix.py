@@ -19,6 +19,8 @@ from peft import LoraConfig
 import r1reward.data.images
 from r1reward.data.build import training_dataset
 from r1reward.data.rows import ImageSource
+from r1reward.models.forward import names_argument
+from r1reward.shared_prefix.prompts import FEATURES
 from r1reward.trainer.config import SettingHasNoEffect, StableReinforceConfig
 from r1reward.trainer.shared_prefix import IMAGE_KEYS, Groups, micro_batches
 from r1reward.trainer.stable_reinforce import StableReinforceTrainer
@@ -365,6 +367,11 @@ def watch_vision(model) -> dict[bool, int]:
     return seen
 
 
+def takes_features(trainer) -> bool:
+    """Whether the model's forward pass can be given image features; transformers knows no such argument before 5.18."""
+    return names_argument(trainer._backbone(), FEATURES)
+
+
 PATCHES = 36  # of an image of 84 x 84 pixels
 PROMPTS = 4  # 16 rows in groups of 4
 
@@ -379,9 +386,9 @@ def test_images_are_encoded_once(make_trainer, load, frozen, beta):
     policy = watch_vision(trainer.model)
     reference = watch_vision(trainer.ref_model) if beta else {True: 0, False: 0}
     trainer.train()
-    once = PROMPTS * PATCHES
-    assert policy == {False: once, True: 0 if frozen else 2 * once}
-    assert reference == {False: once if beta and not frozen else 0, True: 0}
+    once, reuses = PROMPTS * PATCHES, takes_features(trainer)
+    assert policy == {False: once if reuses else 2 * once, True: 0 if frozen and reuses else 2 * once}
+    assert reference == {False: once if beta and not (frozen and reuses) else 0, True: 0}
 
 
 def test_without_sharing_images_are_encoded_for_every_row(make_trainer):
@@ -429,7 +436,7 @@ def test_pixels_are_kept_once_per_prompt(make_trainer, load, frozen):
         assert batch["groups"].prompts is batches[0]["groups"].prompts
     prompts = batches[0]["groups"].prompts
     assert len(prompts) == PROMPTS
-    if frozen:
+    if frozen and takes_features(trainer):
         assert all(prompt.pixels is None and prompt.features is not None for prompt in prompts)
     else:
         assert all(len(prompt.pixels) == PATCHES and prompt.features is None for prompt in prompts)
