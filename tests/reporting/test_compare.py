@@ -54,7 +54,7 @@ HOSTILE_NAMES = (
 )
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "ignore::DeprecationWarning")  # the latter of old matplotlib
 @pytest.mark.parametrize("columns", [80, 200])
 def test_any_name_of_an_arm_is_shown_whole(columns, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
