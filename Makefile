@@ -31,7 +31,7 @@ study: install ## the study of clipping: every clip variant x seeds, then a repo
 bench: install ## speed beside stock TRL (about an hour on 2 quiet cores): experiments/benchmarks/
 	$(BIN)/python -m r1reward.bench
 
-test: install ## lint and the tests that CI runs (under 10 minutes)
+test: install ## lint and the tests that CI runs (20 minutes on 2 cores)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
