@@ -13,7 +13,7 @@ is always the better one.
 from hashlib import sha256
 from pathlib import Path
 
-from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources
+from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources, see_fields
 from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.records import Problem
@@ -34,6 +34,7 @@ def parse(data: dict, line: int, root: Path) -> PreferenceRow:
     if len(asked) != 1:
         keys = short_repr(sorted(data))
         raise Problem("question", f"must be given once, as one of {', '.join(QUESTIONS)}; the row has {keys}")
+    see_fields(data, "chosen", "rejected")
     field, names = image_field(data)
     images = image_sources(names or [], root, field)
     question = without_image_lines(_text(data[asked[0]], asked[0]), len(images))

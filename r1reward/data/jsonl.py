@@ -89,6 +89,13 @@ def read_rows(
     return [replace(row, id=id) for row, id in zip(rows, unique_ids([row.id for row in rows]), strict=True)]
 
 
+def see_fields(data: dict, *fields: str):
+    """Raise a `Problem` for the first of the fields that the row does not have."""
+    for field in fields:
+        if field not in data:
+            raise Problem(field, f"missing, the row has {short_repr(sorted(data))}; add it")
+
+
 def checked_text(text: object, field: str, may_be_empty: bool = True) -> str:
     """The value of a field that must be a text which tokenizers take. What a model's own tokenizer reads as a control token is
     handled where the model is known (`r1reward.data.marks`).

@@ -23,7 +23,7 @@ from typing import Any
 
 from r1reward.data import chosen_rejected
 from r1reward.data.images import DEFAULT_LIMITS, ImageLimits
-from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources, read_rows
+from r1reward.data.jsonl import checked_text, common_fields, image_field, image_sources, read_rows, see_fields
 from r1reward.data.marks import without_image_lines
 from r1reward.data.prompts import PROMPTS
 from r1reward.data.records import Problem, load_json
@@ -57,9 +57,7 @@ def read(
 def _parse(data: dict, line: int, root: Path) -> PreferenceRow:
     if data.get("message") is None and "chosen" in data:
         return chosen_rejected.parse(data, line, root)
-    for field in ("question", "message", "answer"):
-        if field not in data:
-            raise Problem(field, f"missing, the row has {short_repr(sorted(data))}; add it")
+    see_fields(data, "question", "message", "answer")
     text, in_message, images_first = _read_message(data["message"])
     responses, parts = _cut(text)
     field, names = image_field(data)

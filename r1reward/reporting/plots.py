@@ -228,7 +228,9 @@ def _style_panel(axis, panel: Panel) -> None:
     axis.xaxis.get_major_locator().set_params(integer=True)
     if panel.kind == "share":  # no room for what cannot be: less than 0 or more than 100 per cent
         low, high = axis.get_ylim()
-        axis.set_ylim(max(low, -1.5), min(high, 102))
+        low, high = max(low, -1.5), min(high, 102)
+        axis.set_ylim(low, high)
+        axis.set_yticks([tick for tick in axis.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
 
 
 def _legend(figure, arms: dict[str, list[Run]], shown: list[str], crossed: bool, title: str, bottom: float) -> None:

@@ -10,6 +10,7 @@ from r1reward.benchmarks.read import read_benchmark
 from r1reward.data.jsonl import unique_ids
 from r1reward.data.prompts import prompt_parts
 from r1reward.data.rows import ImageSource, PreferenceRow
+from tests.hub_cache import snapshot_of
 
 
 def vl_row(id="mmmu_1", image="a.png", **changes):
@@ -203,15 +204,9 @@ def test_no_rows_and_no_files(folder):
 
 
 def test_hub_id_is_taken_from_the_cache(folder, monkeypatch):
-    """What `hf download` leaves in the cache: refs/main names the snapshot that holds the files."""
-    repository = folder / "datasets--somebody--pairs"
-    snapshot = repository / "snapshots" / ("0" * 40)
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    snapshot.mkdir(parents=True)
+    snapshot = snapshot_of("somebody/pairs", folder, monkeypatch)
     (snapshot / "a.png").write_bytes(b"pixels")
     write_jsonl(snapshot / "data.jsonl", [vl_row()])
-    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(folder))
     assert read("somebody/pairs").items[0].row.images[0].path == str(snapshot / "a.png")
     with pytest.raises(MissingFiles, match="somebody/nothing") as caught:
         read("somebody/nothing")

@@ -20,6 +20,7 @@ from r1reward.data.images import open_image
 from r1reward.data.jsonl import image_field
 from r1reward.data.records import records_of, rows_files
 from r1reward.settings import DataSettings
+from tests.hub_cache import snapshot_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ROWS = [json.loads(line) for line in (EXAMPLES / "chosen_rejected.jsonl").read_text().splitlines()]
@@ -146,14 +147,9 @@ def test_the_same_rows_whatever_holds_them(form, tmp_path):
 
 
 def test_a_hub_id_is_taken_from_the_cache(tmp_path, monkeypatch):
-    repository = tmp_path / "datasets--somebody--pairs"
-    snapshot = repository / "snapshots" / ("0" * 40)
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    snapshot.mkdir(parents=True)
+    snapshot = snapshot_of("somebody/pairs", tmp_path, monkeypatch)
     os.symlink(EXAMPLES / "images", snapshot / "images")
     as_jsonl(snapshot)
-    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path))
     assert len(r1_reward_jsonl.read("somebody/pairs")) == 3
     with pytest.raises(ValueError, match="somebody/nothing: there is no such file here, and the hub"):
         r1_reward_jsonl.read("somebody/nothing")
@@ -390,6 +386,13 @@ def test_wrong_pairs_are_named(change, field, tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in (ROWS[1], ROWS[0] | change)))
     with pytest.raises(ValueError, match=f"rows.jsonl, row 2, field {field}: .*; "):
         r1_reward_jsonl.read(tmp_path / "rows.jsonl")
+
+
+def test_a_response_that_is_not_there_is_missing(tmp_path):
+    row = {key: value for key, value in ROWS[0].items() if key != "rejected"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    with pytest.raises(ValueError, match="rows.jsonl, row 1, field rejected: missing"):
+        r1_reward_jsonl.read(tmp_path / "rows.jsonl", check_images=False)
 
 
 def test_the_given_files(shared_cases, shared_data):

@@ -233,16 +233,7 @@ def test_released_exact(text, value):
         "12 ~ 12 | +12 ~ 12.0 | -12 ~ \u221212 | 0.10 ~ 0.1 | .5 ~ 0.5 | 5. ~ 5 | 1,234.5 ~ 1234.5 | 1e3 ~ 1000 | "
         "1.5E-3 ~ 0.0015 | **5** ~ 5 | The answer is 5 ~ 5 | -0 ~ 0 | $5 ~ 5 dollars | 12 ~ 12 cm | "
         "12 cm ~ 12 centimeters | 12cm. ~ 12 cm | 50% ~ 50 percent | 50 ~ 50% | 3 dogs ~ 3 dogs | "
-        "5 m^2 ~ 5 square meters | -$5 ~ -5 dollars | 5 \u20ac ~ \u20ac5"
-    ),
-)
-def test_the_same_number(answer, solution):
-    assert number(answered(answer), solution) == Score(1.0)
-
-
-@pytest.mark.parametrize(
-    "answer, solution",
-    pairs(
+        "5 m^2 ~ 5 square meters | -$5 ~ -5 dollars | 5 \u20ac ~ \u20ac5 | "
         r"\boxed{12} ~ 12 | $\boxed{12}$ ~ 12 | The answer is **12**. ~ 12 | "
         r"twelve ~ 12 | twenty-one ~ 21 | 12 red apples ~ 12 | "
         r"There are 12 apples in the image. ~ 12 | = 12 ~ 12 | about 12 ~ 12 | "
@@ -257,7 +248,7 @@ def test_the_same_number(answer, solution):
         "\u7b54\u6848\u662f12\u3002 ~ 12 | \uff11\uff12 ~ 12"
     ),
 )
-def test_a_number_in_its_usual_spellings(answer, solution):
+def test_the_same_number(answer, solution):
     assert number(answered(answer), solution) == Score(1.0)
 
 
